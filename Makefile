@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine with Python 3.11+ and git:
+#   make demo    set-up, then a real search on the default task, ending in a table and a picture
+#   make test    the fast test suite
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_TRIALS ?= 12
+
+.PHONY: demo test test-slow lint setup system bench clean
+
+demo: setup
+	$(BIN)/autolab run --new --trials $(DEMO_TRIALS)
+	$(BIN)/autolab figures
+	@echo "research_results.tsv, research_live_master.json and results/*/staircase.png are yours to look at."
+
+test: setup
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benchmarks/all.py
+
+setup: $(VENV)/installed system
+
+# The stamp holds the hash of the requirements, so that a changed pin is installed on the next run.
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("autolab: Python %d.%d is too old; 3.11 or newer is needed (set PYTHON=)" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# The sandbox. Without it trials still run, in a weaker mode that every record names.
+system:
+	@command -v bwrap >/dev/null || sh scripts/install_system.sh
+
+clean:
+	rm -rf $(VENV) build src/*.egg-info
