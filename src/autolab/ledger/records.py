@@ -1,0 +1,148 @@
+"""The records that cross rooms: what an agent hands over, what was measured, what became of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+from autolab.task import Edit
+
+
+class Status(enum.StrEnum):
+    """What became of a trial or a measurement; exactly one applies."""
+
+    OK = "ok"
+    PROPOSAL_FAILED = "proposal_failed"
+    PREFLIGHT_FAILED = "preflight_failed"
+    DUPLICATE = "duplicate"
+    ILLEGAL = "illegal"
+    CRASH = "crash"
+    OOM = "oom"
+    NAN = "nan"
+    TIMEOUT = "timeout"
+    EVAL_TIMEOUT = "eval_timeout"
+    OVER_SIZE = "over_size"
+    GATE_MISSED = "gate_missed"
+    TAMPERED = "tampered"
+    INFRA_ERROR = "infra_error"
+
+
+class Verdict(enum.StrEnum):
+    """How an `ok` trial compares with the master that it was judged against."""
+
+    WORSE = "worse"
+    NO_DIFFERENCE = "no_difference"
+    PROVISIONAL = "provisional"
+    CONFIRMED = "confirmed"
+    CERTIFIED = "certified"
+
+
+class TrialState(enum.StrEnum):
+    """Where a trial is on its way; `done` is final, and the ledger refuses to change it."""
+
+    OPEN = "open"
+    QUEUED = "queued"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What an agent hands over: one hypothesis and one edit of the parent program."""
+
+    hypothesis: str
+    edits: tuple[Edit, ...]
+    surface: str = ""
+    expected_effect: str = ""
+    rationale: str = ""
+    sources: tuple[str, ...] = ()
+    move: str = ""  # the harness' own name of what it changed, for learning from outcomes
+    tokens: int = 0  # spent by the model that wrote it
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One execution of one program. A failed one has no score: not zero, not infinity."""
+
+    id: str
+    trial: int
+    stage: str
+    seed: int
+    eval_seed: int
+    attempt: int = 1
+    status: Status | None = None  # None while it waits or runs
+    cause: str = ""
+    score: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    host: str = ""
+    sandbox: str = ""
+    evidence: str = "measured"
+    train_seconds: float = 0.0
+    train_cpu_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    artifact_bytes: int = 0
+    tokens: int = 0
+    clock: dict[str, Any] | None = None
+    slot: int = 0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    log_excerpt: str = ""
+
+    def replace(self, **changes: Any) -> Measurement:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One proposal and everything that happened to it."""
+
+    number: int
+    id: str
+    campaign: str
+    ordinal: int  # place in its campaign; 0 is the baseline
+    state: TrialState
+    role: str = ""
+    agent: str = ""
+    surface: str = ""
+    parent_program: str | None = None
+    parent_trial: int | None = None
+    program: str | None = None
+    status: Status | None = None
+    verdict: Verdict | None = None
+    score: float | None = None
+    score_low: float | None = None
+    score_high: float | None = None
+    delta: float | None = None
+    repeats: int | None = None  # the trial that a duplicate repeats
+    proposal: Proposal | None = None
+    note: str = ""
+    executor: str = "local"
+    created_at: float = 0.0
+    finished_at: float | None = None
+    order: int | None = None  # position among the finished trials
+
+    @property
+    def hypothesis(self) -> str:
+        """What the trial set out to test."""
+        return self.proposal.hypothesis if self.proposal else ""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One change of the master, with the evidence for it."""
+
+    number: int
+    campaign: str
+    trial: int
+    program: str
+    replaced: int | None
+    score: float
+    score_low: float
+    score_high: float
+    gain: float
+    reason: str
+    at: float

@@ -1,0 +1,615 @@
+"""Everything that reads or writes ledger.sqlite; no other module knows SQL.
+
+Writers take short immediate transactions, so any number of processes may share one ledger; SQLite's
+write-ahead log keeps every committed one through kill -9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from autolab.errors import LabError
+from autolab.ledger.records import Measurement, Promotion, Proposal, Status, Trial, TrialState, Verdict
+from autolab.program.hashing import Files, code_hash, program_id
+from autolab.task import Edit
+
+SCHEMA_VERSION = "1"
+BUSY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """One search on one task. `spec` is the task as it was when the campaign began."""
+
+    id: str
+    task: str
+    key: str
+    config: dict[str, Any]
+    state: str
+    baseline: str
+    noise_sd: float | None
+    created_at: float
+
+
+class Ledger:
+    """An open ledger. Raises LabError where a user can mend what is wrong."""
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        self.path = path
+        if not create and not path.exists():
+            raise LabError(
+                "no campaign has run here yet", where=str(path.parent.parent), mend="start one: `autolab run`"
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._ensure_schema()
+        except (sqlite3.Error, OSError) as error:
+            raise ledger_problem(error, path) from None
+        self.program = lru_cache(maxsize=64)(self._program)
+
+    def close(self) -> None:
+        """Close the file; everything committed is already safe."""
+        self._db.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; the write lock is held from the first line. Nested uses join the outer one."""
+        if self._db.in_transaction:
+            yield self._db
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _ensure_schema(self) -> None:
+        def version() -> str | None:
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                return None
+            return self.meta("schema")
+
+        if version() is None:
+            with self.transaction():
+                if version() is None:
+                    script = (
+                        resources.files("autolab.ledger").joinpath("schema.sql").read_text(encoding="utf-8")
+                    )
+                    for statement in _statements(script):
+                        self._db.execute(statement)
+                    self.set_meta("schema", SCHEMA_VERSION)
+                    self.set_meta("lab", secrets.token_hex(2))
+                    self.set_meta("secret", secrets.token_hex(16))
+        found = version()
+        if found != SCHEMA_VERSION:
+            raise LabError(
+                f"was written by another version of autolab (schema {found}, this one reads {SCHEMA_VERSION})",
+                where=str(self.path),
+                mend="install that version, or move the file away to begin anew",
+            )
+
+    # meta ---------------------------------------------------------------------------------------
+
+    def meta(self, key: str) -> str | None:
+        """A value of the lab as a whole, or None."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row["value"])
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Set a value of the lab as a whole."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def changes(self) -> int:
+        """A number that changes whenever another process commits; reading it costs microseconds."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    # programs -----------------------------------------------------------------------------------
+
+    def add_program(self, files: Files) -> str:
+        """Store a program once; returns its id."""
+        name = program_id(files)
+        if self._db.execute("SELECT 1 FROM program WHERE id = ?", (name,)).fetchone():
+            return name
+        blob = zlib.compress(json.dumps(dict(files), sort_keys=True).encode(), 6)
+        self._db.execute(
+            "INSERT OR IGNORE INTO program VALUES (?, ?, ?, ?)", (name, code_hash(files), blob, time.time())
+        )
+        return name
+
+    def _program(self, name: str) -> dict[str, str]:
+        row = self._db.execute("SELECT files FROM program WHERE id = ?", (name,)).fetchone()
+        if row is None:
+            raise KeyError(name)
+        files: dict[str, str] = json.loads(zlib.decompress(row["files"]))
+        return files
+
+    # campaigns ----------------------------------------------------------------------------------
+
+    def create_campaign(
+        self, *, name: str, task: str, key: str, config: dict[str, Any], baseline: str
+    ) -> Campaign:
+        """Begin a campaign; its id is `name` with a number."""
+        with self.transaction() as db:
+            count = db.execute("SELECT count(*) FROM campaign").fetchone()[0]
+            campaign = Campaign(
+                f"{name}-{count + 1}", task, key, config, "running", baseline, None, time.time()
+            )
+            db.execute(
+                "INSERT INTO campaign (id, task, key, config, state, baseline, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (campaign.id, task, key, json.dumps(config), campaign.state, baseline, campaign.created_at),
+            )
+        return campaign
+
+    def campaigns(self) -> list[Campaign]:
+        """All campaigns, oldest first."""
+        return [
+            _campaign(row) for row in self._db.execute("SELECT * FROM campaign ORDER BY created_at, rowid")
+        ]
+
+    def campaign(self, name: str | None = None) -> Campaign:
+        """One campaign; the newest if no name is given. Raises LabError."""
+        if name is None:
+            row = self._db.execute(
+                "SELECT * FROM campaign ORDER BY created_at DESC, rowid DESC LIMIT 1"
+            ).fetchone()
+        else:
+            row = self._db.execute("SELECT * FROM campaign WHERE id = ?", (name,)).fetchone()
+        if row is None:
+            if name is None:
+                raise LabError("no campaign has run here yet", mend="start one: `autolab run`")
+            known = ", ".join(c.id for c in self.campaigns()[-5:]) or "none"
+            raise LabError(f"there is no campaign {name!r}", mend=f"known: {known}")
+        return _campaign(row)
+
+    def set_campaign(self, name: str, **changes: Any) -> None:
+        """Change `state`, `config` or `noise_sd`."""
+        for column, value in changes.items():
+            assert column in ("state", "config", "noise_sd")
+            stored = json.dumps(value) if column == "config" else value
+            self._db.execute(f"UPDATE campaign SET {column} = ? WHERE id = ?", (stored, name))
+
+    def steer(self, campaign: str, text: str) -> None:
+        """Record a person's guidance for the agents of a campaign."""
+        self._db.execute(
+            "INSERT INTO steering (campaign, text, at) VALUES (?, ?, ?)", (campaign, text, time.time())
+        )
+
+    def guidance(self, campaign: str, last: int = 20) -> list[tuple[float, str]]:
+        """The newest guidance, oldest first: (unix time, text)."""
+        rows = self._db.execute(
+            "SELECT at, text FROM steering WHERE campaign = ? ORDER BY number DESC LIMIT ?", (campaign, last)
+        ).fetchall()
+        return [(row["at"], row["text"]) for row in reversed(rows)]
+
+    # trials -------------------------------------------------------------------------------------
+
+    def open_trial(
+        self,
+        campaign: str,
+        *,
+        role: str,
+        agent: str,
+        surface: str,
+        parent_program: str | None,
+        parent_trial: int | None,
+        executor: str = "local",
+    ) -> Trial:
+        """Reserve the next number."""
+        with self.transaction() as db:
+            number = db.execute("SELECT coalesce(max(number), 0) + 1 FROM trial").fetchone()[0]
+            lab = self.meta("lab")
+            db.execute(
+                "INSERT INTO trial (number, id, campaign, ordinal, state, role, agent, surface, parent_program,"
+                " parent_trial, executor, created_at) VALUES (?, ?, ?,"
+                " (SELECT coalesce(max(ordinal), -1) + 1 FROM trial WHERE campaign = ?), 'open', ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    number,
+                    f"{lab}-{number:04d}",
+                    campaign,
+                    campaign,
+                    role,
+                    agent,
+                    surface,
+                    parent_program,
+                    parent_trial,
+                    executor,
+                    time.time(),
+                ),
+            )
+        return self.trial(number)
+
+    def queue_trial(self, number: int, program: Files, proposal: Proposal) -> int | None:
+        """Claim a program for an open trial and make it ready to be measured.
+
+        Returns the number of the trial that already claimed the same code, or None if this one has it.
+        """
+        meaning = code_hash(program)
+        with self.transaction() as db:
+            other = self._claimed_by(number, meaning)
+            name = self.add_program(program)
+            encoded = json.dumps(_encode(proposal))
+            if other is not None and other != number:
+                db.execute(
+                    "UPDATE trial SET program = ?, proposal = ?, surface = ?, repeats = ? WHERE number = ?",
+                    (name, encoded, proposal.surface, other, number),
+                )
+                return other
+            db.execute(
+                "UPDATE trial SET state = 'queued', program = ?, code_hash = ?, proposal = ?, surface = ?"
+                " WHERE number = ?",
+                (name, meaning, encoded, proposal.surface, number),
+            )
+        return None
+
+    def _claimed_by(self, number: int, meaning: str) -> int | None:
+        row = self._db.execute(
+            "SELECT number FROM trial WHERE campaign = (SELECT campaign FROM trial WHERE number = ?)"
+            " AND code_hash = ? AND repeats IS NULL",
+            (number, meaning),
+        ).fetchone()
+        return None if row is None else int(row["number"])
+
+    def finish_trial(
+        self,
+        number: int,
+        status: Status,
+        *,
+        verdict: Verdict | None = None,
+        score: float | None = None,
+        interval: tuple[float, float] | None = None,
+        delta: float | None = None,
+        note: str = "",
+        proposal: Proposal | None = None,
+    ) -> Trial:
+        """Write a trial's outcome, once. A failed trial has no score."""
+        low, high = interval or (None, None)
+        with self.transaction() as db:
+            if proposal is not None:
+                db.execute(
+                    "UPDATE trial SET proposal = ?, surface = ? WHERE number = ?",
+                    (json.dumps(_encode(proposal)), proposal.surface, number),
+                )
+            db.execute(
+                "UPDATE trial SET state = 'done', status = ?, verdict = ?, score = ?, score_low = ?, score_high = ?,"
+                " delta = ?, note = ?, finished_at = ?, code_hash = CASE WHEN ? THEN NULL ELSE code_hash END,"
+                " finish_order = (SELECT coalesce(max(finish_order), 0) + 1 FROM trial WHERE finish_order IS NOT NULL)"
+                " WHERE number = ?",
+                (
+                    status,
+                    verdict,
+                    score,
+                    low,
+                    high,
+                    delta,
+                    note,
+                    time.time(),
+                    status is Status.INFRA_ERROR,
+                    number,
+                ),
+            )
+        return self.trial(number)
+
+    def trial(self, number: int) -> Trial:
+        """One trial by its number. Raises LabError."""
+        row = self._db.execute("SELECT * FROM trial WHERE number = ?", (number,)).fetchone()
+        if row is None:
+            raise LabError(f"there is no trial {number}", mend="`autolab trials` lists them")
+        return _trial(row)
+
+    def find_trial(self, name: str) -> Trial:
+        """One trial by its number, its id, or `master`. Raises LabError."""
+        if name == "master":
+            return self.trial(self.master(self.campaign().id).trial)
+        if name.isdecimal():
+            return self.trial(int(name))
+        row = self._db.execute("SELECT * FROM trial WHERE id = ?", (name,)).fetchone()
+        if row is None:
+            raise LabError(f"there is no trial {name!r}", mend="`autolab trials` lists them")
+        return _trial(row)
+
+    def trials(
+        self, campaign: str | None = None, *, after: int = 0, last: int | None = None
+    ) -> Iterator[Trial]:
+        """Finished trials in the order in which they finished, those past finish order `after`."""
+        where, values = "finish_order > ?", [after]
+        if campaign is not None:
+            where, values = where + " AND campaign = ?", [*values, campaign]  # type: ignore[list-item]
+        if last is not None:
+            rows: Iterable[sqlite3.Row] = reversed(
+                self._db.execute(
+                    f"SELECT * FROM trial WHERE {where} ORDER BY finish_order DESC LIMIT ?", [*values, last]
+                ).fetchall()
+            )
+        else:
+            rows = self._db.execute(f"SELECT * FROM trial WHERE {where} ORDER BY finish_order", values)
+        return map(_trial, rows)
+
+    def outcomes(self, after: int = 0) -> Iterator[tuple[Trial, list[Measurement]]]:
+        """Finished trials past finish order `after`, each with its measurements."""
+        while True:
+            rows = self._db.execute(
+                "SELECT * FROM trial WHERE finish_order > ? ORDER BY finish_order LIMIT 500", (after,)
+            ).fetchall()
+            if not rows:
+                return
+            after = rows[-1]["finish_order"]
+            found: dict[int, list[Measurement]] = {row["number"]: [] for row in rows}
+            marks = ",".join("?" * len(found))
+            for row in self._db.execute(
+                f"SELECT * FROM measurement WHERE trial IN ({marks}) ORDER BY started_at, id", list(found)
+            ):
+                found[row["trial"]].append(_measurement(row))
+            for row in rows:
+                yield _trial(row), found[row["number"]]
+
+    def trial_id(self, number: int) -> str:
+        """The id of a trial by its number."""
+        return str(self._db.execute("SELECT id FROM trial WHERE number = ?", (number,)).fetchone()["id"])
+
+    def undone(self, campaign: str) -> list[Trial]:
+        """Trials that were opened and are not finished, in order."""
+        rows = self._db.execute(
+            "SELECT * FROM trial WHERE campaign = ? AND state != 'done' ORDER BY number", (campaign,)
+        )
+        return [_trial(row) for row in rows]
+
+    def sequence(self, campaign: str) -> Iterator[Trial]:
+        """Every trial of a campaign in the order in which they were opened; read in pages, so that no read
+        transaction stays open while the caller writes."""
+        last = -1
+        while page := self._db.execute(
+            "SELECT * FROM trial WHERE campaign = ? AND ordinal > ? ORDER BY ordinal LIMIT 200",
+            (campaign, last),
+        ).fetchall():
+            yield from map(_trial, page)
+            last = page[-1]["ordinal"]
+
+    def children(self, number: int) -> list[int]:
+        """Numbers of the trials that branched from this one."""
+        rows = self._db.execute("SELECT number FROM trial WHERE parent_trial = ? ORDER BY number", (number,))
+        return [int(row["number"]) for row in rows]
+
+    def count(self, campaign: str | None = None) -> dict[tuple[str, str], int]:
+        """How many finished trials have each (status, verdict)."""
+        where, values = ("WHERE campaign = ?", [campaign]) if campaign else ("", [])
+        rows = self._db.execute(
+            f"SELECT status, coalesce(verdict, '') AS verdict, count(*) AS n FROM trial {where}"
+            " GROUP BY campaign, status, verdict",
+            values,
+        )
+        counts: dict[tuple[str, str], int] = {}
+        for row in rows:
+            if row["status"] is not None:
+                key = (row["status"], row["verdict"])
+                counts[key] = counts.get(key, 0) + row["n"]
+        return counts
+
+    # measurements -------------------------------------------------------------------------------
+
+    def start_measurement(self, measurement: Measurement) -> None:
+        """Record that a measurement is about to run; starting it again is harmless."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO measurement VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, '{}', ?, NULL)",
+            (
+                measurement.id,
+                measurement.trial,
+                measurement.stage,
+                measurement.seed,
+                measurement.eval_seed,
+                measurement.attempt,
+                time.time(),
+            ),
+        )
+
+    def finish_measurement(self, measurement: Measurement) -> bool:
+        """Write what was measured, once; False if it had been written before."""
+        known = ("id", "trial", "stage", "seed", "eval_seed", "attempt", "status", "score")
+        record = {f.name: getattr(measurement, f.name) for f in fields(measurement) if f.name not in known}
+        with self.transaction() as db:
+            self.start_measurement(measurement)
+            done = db.execute(
+                "UPDATE measurement SET status = ?, score = ?, record = ?, started_at = ?, finished_at = ?"
+                " WHERE id = ? AND status IS NULL",
+                (
+                    measurement.status,
+                    measurement.score,
+                    json.dumps(record),
+                    measurement.started_at,
+                    measurement.finished_at,
+                    measurement.id,
+                ),
+            )
+        return done.rowcount == 1
+
+    def measurements(self, trial: int) -> list[Measurement]:
+        """All measurements of a trial, in the order of their start."""
+        rows = self._db.execute("SELECT * FROM measurement WHERE trial = ? ORDER BY started_at, id", (trial,))
+        return [_measurement(row) for row in rows]
+
+    def last_measurement(self, campaign: str) -> Measurement | None:
+        """The newest finished measurement of a campaign's newest measured trial."""
+        row = self._db.execute(
+            "SELECT m.* FROM trial t JOIN measurement m ON m.trial = t.number WHERE t.campaign = ?"
+            " AND m.status IS NOT NULL ORDER BY t.ordinal DESC LIMIT 1",
+            (campaign,),
+        ).fetchone()
+        return None if row is None else _measurement(row)
+
+    # promotions ---------------------------------------------------------------------------------
+
+    def promote(
+        self, trial: Trial, *, score: float, interval: tuple[float, float], gain: float, reason: str
+    ) -> Promotion:
+        """Make a trial's program the master."""
+        with self.transaction() as db:
+            before = db.execute(
+                "SELECT max(number) FROM promotion WHERE campaign = ?", (trial.campaign,)
+            ).fetchone()[0]
+            db.execute(
+                "INSERT INTO promotion (campaign, trial, program, replaced, score, score_low, score_high, gain,"
+                " reason, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    trial.campaign,
+                    trial.number,
+                    trial.program,
+                    before,
+                    score,
+                    *interval,
+                    gain,
+                    reason,
+                    time.time(),
+                ),
+            )
+        return self.master(trial.campaign)
+
+    def master(self, campaign: str) -> Promotion:
+        """The promotion in force. Raises LabError before the baseline has been measured."""
+        found = self.newest_promotion(campaign)
+        if found is None:
+            raise LabError(
+                "there is no master yet: the baseline has not been measured",
+                where=campaign,
+                mend="wait for it, or `autolab run`",
+            )
+        return found
+
+    def newest_promotion(self, campaign: str) -> Promotion | None:
+        """The promotion in force, or None before the baseline has been measured."""
+        row = self._db.execute(
+            "SELECT * FROM promotion WHERE campaign = ? ORDER BY number DESC LIMIT 1", (campaign,)
+        ).fetchone()
+        return None if row is None else Promotion(**dict(row))
+
+    def promotions(self, campaign: str) -> list[Promotion]:
+        """Every change of the master, oldest first; the first is the baseline."""
+        rows = self._db.execute("SELECT * FROM promotion WHERE campaign = ? ORDER BY number", (campaign,))
+        return [Promotion(**dict(row)) for row in rows]
+
+
+def ledger_problem(error: Exception, path: Path) -> LabError:
+    """What a failure of SQLite or the file system means to a user."""
+    text = str(error)
+    if "full" in text or getattr(error, "errno", None) == 28:
+        return LabError(
+            "the disk is full", where=str(path), mend="free some space and run again; nothing was lost"
+        )
+    if isinstance(error, PermissionError) or "readonly" in text or "unable to open" in text:
+        return LabError("cannot be written", where=str(path), mend="check the directory's owner and rights")
+    if "locked" in text:
+        return LabError(
+            f"stayed locked for {BUSY_SECONDS:.0f} s",
+            where=str(path),
+            mend="another program holds it; close that one and run again",
+        )
+    if isinstance(error, sqlite3.DatabaseError):
+        return LabError(
+            f"is damaged: {text}",
+            where=str(path),
+            mend="keep a copy, then `sqlite3 ledger.sqlite .recover | sqlite3 new.sqlite` and put new.sqlite in its"
+            " place; research_results.tsv still holds every finished trial",
+        )
+    return LabError(text, where=str(path), mend="check the directory")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script at statement ends (sqlite3's own executescript would commit half-way)."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+
+
+def _campaign(row: sqlite3.Row) -> Campaign:
+    return Campaign(
+        row["id"],
+        row["task"],
+        row["key"],
+        json.loads(row["config"]),
+        row["state"],
+        row["baseline"],
+        row["noise_sd"],
+        row["created_at"],
+    )
+
+
+def _encode(proposal: Proposal) -> dict[str, Any]:
+    encoded = {f.name: getattr(proposal, f.name) for f in fields(proposal)}
+    encoded["edits"] = [edit.model_dump() for edit in proposal.edits]
+    return encoded
+
+
+@lru_cache(maxsize=256)
+def _decode(text: str) -> Proposal:
+    raw = json.loads(text)
+    raw["edits"] = tuple(Edit.model_construct(**edit) for edit in raw["edits"])
+    return Proposal(**{**raw, "sources": tuple(raw["sources"])})
+
+
+def _trial(row: sqlite3.Row) -> Trial:
+    return Trial(
+        number=row["number"],
+        id=row["id"],
+        campaign=row["campaign"],
+        ordinal=row["ordinal"],
+        state=TrialState(row["state"]),
+        role=row["role"],
+        agent=row["agent"],
+        surface=row["surface"],
+        parent_program=row["parent_program"],
+        parent_trial=row["parent_trial"],
+        program=row["program"],
+        status=Status(row["status"]) if row["status"] else None,
+        verdict=Verdict(row["verdict"]) if row["verdict"] else None,
+        score=row["score"],
+        score_low=row["score_low"],
+        score_high=row["score_high"],
+        delta=row["delta"],
+        repeats=row["repeats"],
+        proposal=_decode(row["proposal"]) if row["proposal"] else None,
+        note=row["note"],
+        executor=row["executor"],
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+        order=row["finish_order"],
+    )
+
+
+def _measurement(row: sqlite3.Row) -> Measurement:
+    base = Measurement(
+        id=row["id"],
+        trial=row["trial"],
+        stage=row["stage"],
+        seed=row["seed"],
+        eval_seed=row["eval_seed"],
+        attempt=row["attempt"],
+        status=Status(row["status"]) if row["status"] else None,
+        score=row["score"],
+    )
+    return replace(base, **{**json.loads(row["record"]), "started_at": row["started_at"]})

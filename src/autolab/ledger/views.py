@@ -1,0 +1,212 @@
+"""research_results.tsv and research_live_master.json: views of the ledger, always rebuildable.
+
+The table holds one row a finished trial, in the order in which they finished, so that a new trial is
+one appended row and the cost of a trial does not grow with the ledger. How far the file reaches is
+noted in the ledger; if the file is not exactly that long (somebody edited it, or the lab was killed
+between the two), it is written anew to a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from autolab.errors import LabError
+from autolab.ledger.records import Measurement, Trial
+from autolab.ledger.store import Ledger, ledger_problem
+
+TABLE = "research_results.tsv"
+MASTER = "research_live_master.json"
+COLUMNS = (
+    "trial_id", "created_at", "campaign", "role", "agent", "surface", "parent_id", "program_id", "status",
+    "verdict", "metric", "score", "score_ci_low", "score_ci_high", "delta_vs_master", "measurements",
+    "train_seconds", "train_tokens", "peak_memory_mb", "cost_usd", "tokens", "executor", "sandbox", "evidence",
+    "job_id", "hypothesis", "note",
+)  # fmt: skip
+HEADER = "\t".join(COLUMNS) + "\n"
+CELL = 500
+
+
+def write_views(ledger: Ledger, root: Path, *, rebuild: bool = False) -> None:
+    """Bring both files up to date with the ledger. Safe from any process at any time.
+
+    Raises LabError when the directory cannot be written; the ledger is not touched by that.
+    """
+    try:
+        with _locked(ledger.path.with_name("views.lock")):
+            _write_table(ledger, root / TABLE, rebuild)
+            _write_master(ledger, root / MASTER, rebuild)
+    except OSError as error:
+        raise ledger_problem(error, root / TABLE) from None
+
+
+def row(ledger: Ledger, trial: Trial, measurements: Sequence[Measurement], metric: str) -> str:
+    """One line of the table, without the end of line."""
+    proposal = trial.proposal
+    done = [m for m in measurements if m.status is not None and not m.stage.startswith("replay")]
+    values: dict[str, Any] = {
+        "trial_id": trial.id,
+        "created_at": timestamp(trial.created_at),
+        "campaign": trial.campaign,
+        "role": trial.role,
+        "agent": trial.agent,
+        "surface": trial.surface,
+        "parent_id": ledger.trial_id(trial.parent_trial) if trial.parent_trial else "",
+        "program_id": trial.program or "",
+        "status": trial.status or "",
+        "verdict": trial.verdict or "",
+        "metric": metric,
+        "score": _number(trial.score),
+        "score_ci_low": _number(trial.score_low),
+        "score_ci_high": _number(trial.score_high),
+        "delta_vs_master": _number(trial.delta),
+        "measurements": len(done),
+        "train_seconds": _number(round(sum(m.train_seconds for m in done), 3)),
+        "train_tokens": sum(m.tokens for m in done),
+        "peak_memory_mb": _number(round(max((m.peak_memory_mb for m in done), default=0.0), 1)),
+        "cost_usd": _number(proposal.cost_usd if proposal else 0.0),
+        "tokens": proposal.tokens if proposal else 0,
+        "executor": trial.executor,
+        "sandbox": done[-1].sandbox if done else "",
+        "evidence": done[-1].evidence if done else "",
+        "job_id": done[-1].id if done else "",
+        "hypothesis": trial.hypothesis,
+        "note": trial.note,
+    }
+    return "\t".join(cell(values[column]) for column in COLUMNS)
+
+
+def cell(value: Any) -> str:
+    """Text with no tab, line end or other control character, at most 500 characters."""
+    text = str(value)[: 2 * CELL]
+    if not text.isprintable():
+        text = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
+    return " ".join(text.split())[:CELL]
+
+
+def timestamp(at: float) -> str:
+    """UTC, to the second: 2026-01-31T12:00:00Z."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def master_record(ledger: Ledger, campaign: str) -> dict[str, Any]:
+    """What research_live_master.json says: the master, its files in full, and the way to it."""
+    settings = ledger.campaign(campaign)
+    chain = ledger.promotions(campaign)
+    master = chain[-1]
+    trial = ledger.trial(master.trial)
+    measurements = ledger.measurements(trial.number)
+    return {
+        "campaign": campaign,
+        "task": settings.task,
+        "comparability_key": settings.key,
+        "metric": settings.config["task"]["metric"],
+        "trial": trial.id,
+        "program": master.program,
+        "score": master.score,
+        "score_ci": [master.score_low, master.score_high],
+        "noise_sd": settings.noise_sd,
+        "evidence": measurements[-1].evidence if measurements else "",
+        "hypothesis": trial.hypothesis,
+        "promoted_at": timestamp(master.at),
+        "reproduce": f"autolab replay {trial.id}",
+        "chain": [
+            {
+                "trial": ledger.trial_id(step.trial), "program": step.program, "score": step.score,
+                "score_ci": [step.score_low, step.score_high], "gain": step.gain, "reason": step.reason,
+                "hypothesis": ledger.trial(step.trial).hypothesis, "at": timestamp(step.at),
+            }
+            for step in chain
+        ],
+        "files": ledger.program(master.program),
+    }  # fmt: skip
+
+
+def _write_table(ledger: Ledger, path: Path, rebuild: bool) -> None:
+    reached, length = (int(part) for part in (ledger.meta("table") or "0 0").split())
+    actual = path.stat().st_size if path.exists() else -1
+    if rebuild or actual != length or length == 0:
+        reached = 0
+        with replacing(path) as table:
+            table.write(HEADER)
+            for order, line in _rows(ledger, 0):
+                table.write(line + "\n")
+                reached = order
+    else:
+        lines = []
+        for order, line in _rows(ledger, reached):
+            lines.append(line + "\n")
+            reached = order
+        if not lines:
+            return
+        with open(path, "a", encoding="utf-8", newline="\n") as table:
+            table.write("".join(lines))
+    ledger.set_meta("table", f"{reached} {path.stat().st_size}")
+
+
+def _rows(ledger: Ledger, after: int) -> Iterator[tuple[int, str]]:
+    metrics: dict[str, str] = {}
+    for trial, measurements in ledger.outcomes(after):
+        if trial.campaign not in metrics:
+            metrics[trial.campaign] = ledger.campaign(trial.campaign).config["task"]["metric"]["name"]
+        assert trial.order is not None
+        yield trial.order, row(ledger, trial, measurements, metrics[trial.campaign])
+
+
+def _write_master(ledger: Ledger, path: Path, rebuild: bool) -> None:
+    campaigns = ledger.campaigns()
+    promotions = ledger.promotions(campaigns[-1].id) if campaigns else []
+    if not promotions:
+        if rebuild:
+            path.unlink(missing_ok=True)
+        return
+    version = str(promotions[-1].number)
+    if not rebuild and path.exists() and ledger.meta("master_view") == version:
+        return
+    record = json.dumps(master_record(ledger, campaigns[-1].id), indent=2, ensure_ascii=False)
+    with replacing(path) as file:
+        file.write(record + "\n")
+    ledger.set_meta("master_view", version)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """A text file under a temporary name beside `path`; flushed to the disk and renamed at the end."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with open(path, "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.9g}"
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a table, each a dict by column. Raises LabError if it is not one of ours."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    if lines[0] + "\n" != HEADER:
+        raise LabError(
+            "is not a research_results.tsv of this version", where=str(path), mend="`autolab export`"
+        )
+    return [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in lines[1:] if line]

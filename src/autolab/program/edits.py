@@ -1,0 +1,64 @@
+"""The search/replace contract: a search block matches exactly once, in a file that may be edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autolab.program.hashing import Files
+from autolab.task import Edit
+
+MAX_EDITS = 64
+MAX_EDIT_BYTES = 65_536
+
+
+class EditRefused(Exception):
+    """Why a proposal cannot be applied; the text is fed back to the agent."""
+
+
+def apply_edits(files: Files, edits: Sequence[Edit], protected: Sequence[str] = ()) -> dict[str, str]:
+    """The files after the edits, which are applied in order.
+
+    `files` are the parent's editable files, path to text. Paths are compared as they are written, so
+    `./train.py`, absolute paths and `..` name no editable file. Raises EditRefused.
+    """
+    if not edits:
+        raise EditRefused("the proposal holds no edit")
+    if len(edits) > MAX_EDITS:
+        raise EditRefused(f"{len(edits)} edits; at most {MAX_EDITS}")
+    total = 0
+    changed = dict(files)
+    for number, edit in enumerate(edits, start=1):
+        where = f"edit {number}"
+        if edit.path not in changed:
+            known = ", ".join(sorted(files))
+            kind = "is protected" if edit.path in protected else "may not be edited"
+            raise EditRefused(f"{where}: {edit.path[:80]!r} {kind}; editable: {known}")
+        try:
+            total += len(edit.search.encode()) + len(edit.replace.encode())
+        except UnicodeEncodeError:
+            raise EditRefused(f"{where}: text is not valid Unicode") from None
+        if total > MAX_EDIT_BYTES:
+            raise EditRefused(f"{where}: the edits are larger than {MAX_EDIT_BYTES} bytes")
+        if not edit.search:
+            raise EditRefused(f"{where}: the search block is empty")
+        matches = _count(changed[edit.path], edit.search)
+        if matches != 1:
+            problem = (
+                "is not found" if matches == 0 else f"matches {matches} times; add lines to make it unique"
+            )
+            raise EditRefused(f"{where}: search block {_first_line(edit.search)} {problem} in {edit.path}")
+        changed[edit.path] = changed[edit.path].replace(edit.search, edit.replace)
+    return changed
+
+
+def _count(text: str, block: str) -> int:
+    """Occurrences, overlapping ones too: `aa` is twice in `aaa`."""
+    count, start = 0, text.find(block)
+    while start != -1:
+        count, start = count + 1, text.find(block, start + 1)
+    return count
+
+
+def _first_line(block: str) -> str:
+    line = block.strip().splitlines()[0] if block.strip() else block
+    return repr(line if len(line) <= 60 else line[:57] + "...")

@@ -1,0 +1,95 @@
+"""Names of programs: by content, and by what the content means."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import marshal
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache
+from types import CodeType
+
+Files = Mapping[str, str]
+
+
+def program_id(files: Files) -> str:
+    """16 hex digits over paths and exact content."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        for part in (path, files[path]):
+            raw = part.encode()
+            digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()[:16]
+
+
+def code_hash(files: Files) -> str:
+    """16 hex digits that comments, white space and docstrings do not change.
+
+    Python files count by their compiled code without docstrings and line numbers, others by their bytes;
+    so 11,153 "experiments" that differ in a comment are one program. A file that does not compile counts
+    by its bytes (preflight refuses it later). The digits depend on the minor version of Python.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        try:
+            meaning = python_meaning(files[path]) if path.endswith(".py") else files[path].encode()
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            meaning = files[path].encode("utf-8", "surrogatepass")
+        digest.update(len(path).to_bytes(4, "big") + path.encode())
+        digest.update(len(meaning).to_bytes(8, "big") + meaning)
+    return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=64)
+def python_meaning(source: str) -> bytes:
+    """The compiled code of a Python file without docstrings and line numbers; nothing is executed.
+
+    Raises SyntaxError, ValueError, RecursionError or MemoryError if it does not compile.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = ast.parse(source)
+        _drop_docstrings(tree)
+        return _code_bytes(compile(tree, "", "exec", dont_inherit=True, optimize=0))
+
+
+def _drop_docstrings(node: ast.AST) -> None:
+    """Remove bare strings at the head of bodies; an emptied body keeps one `pass`."""
+    for field in ("body", "orelse", "handlers", "finalbody", "cases"):
+        statements = getattr(node, field, None)
+        if not isinstance(statements, list):
+            continue
+        if field == "body" and isinstance(node, _DOCUMENTED):
+            while statements and _is_text(statements[0]):
+                del statements[0]
+            if not statements and not isinstance(node, ast.Module):
+                statements.append(ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0))
+        for statement in statements:
+            _drop_docstrings(statement)
+
+
+_DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _code_bytes(code: CodeType) -> bytes:
+    """Everything of a code object that says what it does, nested functions included; no line numbers."""
+    constants = tuple(
+        _code_bytes(c) if isinstance(c, CodeType) else (type(c).__name__, c) for c in code.co_consts
+    )
+    return marshal.dumps(
+        (
+            code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars,
+            code.co_name, code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount,
+            code.co_exceptiontable,
+        ),
+        2,
+    )  # fmt: skip  # version 2 writes no back references, which would depend on what else is in memory

@@ -1,0 +1,1 @@
+"""Which program the next trial branches from."""

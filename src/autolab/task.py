@@ -1,0 +1,282 @@
+"""Read and check task.yaml; the comparability key says which scores may be compared.
+
+A task names the files that may be edited, the metric that an evaluator measures, and a budget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from autolab.errors import LabError
+
+TASK_FILE = "task.yaml"
+
+
+class _Strict(BaseModel):
+    """An unknown key is an error that names it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Metric(_Strict):
+    """What is measured. `bounds` are the values that a sane evaluation can give; others are `illegal`.
+
+    A gain of `min_effect` or less is no difference, however small the noise.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$")
+    direction: Literal["minimize", "maximize"] = "minimize"
+    bounds: tuple[float, float] | None = None
+    min_effect: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Metric:
+        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
+            raise ValueError("bounds must be [low, high] with low < high")
+        return self
+
+
+class Budget(_Strict):
+    """What one measurement may use. Training spends CPU seconds, tokens, or else wall seconds.
+
+    `cpu_seconds` counts the whole process tree, imports included; `tokens` is a budget that gives the
+    same digits on any load; `wall_seconds` always ends a run, and is the budget itself when neither of
+    the others is given.
+    """
+
+    cpu_seconds: float | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, gt=0)
+    wall_seconds: float = Field(default=600, gt=0)
+    eval_seconds: float = Field(default=120, gt=0)
+    idle_seconds: float = Field(default=60, gt=0)
+    startup_seconds: float = Field(default=10, ge=0)
+    memory_gb: float = Field(default=4, gt=0)
+    artifact_kb: int = Field(default=1_048_576, gt=0)
+    processes: int = Field(default=64, gt=0)
+
+    @model_validator(mode="after")
+    def _one_currency(self) -> Budget:
+        if self.cpu_seconds is not None and self.tokens is not None:
+            raise ValueError("give cpu_seconds or tokens, not both")
+        return self
+
+
+class Gate(_Strict):
+    """A condition beside the metric; a trial that misses it is `gate_missed`, whatever its score."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Gate:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a gate needs at_least or at_most")
+        return self
+
+    def miss(self, metrics: dict[str, float]) -> str | None:
+        """Why these metrics miss the gate, or None."""
+        value = metrics.get(self.metric)
+        if value is None:
+            return f"{self.metric} was not measured"
+        if self.at_least is not None and value < self.at_least:
+            return f"{self.metric} {value:.6g} is below {self.at_least:.6g}"
+        if self.at_most is not None and value > self.at_most:
+            return f"{self.metric} {value:.6g} is above {self.at_most:.6g}"
+        return None
+
+
+class Edit(_Strict):
+    """Replace `search`, which must occur exactly once in `path`, by `replace`."""
+
+    path: str
+    search: str
+    replace: str
+
+
+class Move(_Strict):
+    """A structural change that the no-model harness may propose."""
+
+    name: str
+    surface: str
+    hypothesis: str
+    edits: tuple[Edit, ...] = Field(min_length=1)
+
+
+class Commands(_Strict):
+    """argv lists; a first word `python` means the lab's own interpreter."""
+
+    prepare: tuple[str, ...] | None = None
+    train: tuple[str, ...] = Field(min_length=1)
+    evaluate: tuple[str, ...] | None = None
+
+
+class Profile(_Strict):
+    """Overrides for another class of hardware."""
+
+    budget: dict[str, float | int | None] = {}
+    kind: Literal["cpu", "gpu"] = "cpu"
+    flavor: str | None = None
+
+
+class Task(_Strict):
+    """A checked task.yaml. `root` is the directory that holds it, `profile` the profile in force."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    metric: Metric
+    editable: tuple[str, ...] = Field(min_length=1)
+    protected: tuple[str, ...] = ()
+    commands: Commands
+    budget: Budget = Budget()
+    gates: tuple[Gate, ...] = ()
+    objective: Literal["metric", "wallclock"] = "metric"
+    surfaces: dict[str, str] = {}
+    moves: tuple[Move, ...] = ()
+    profiles: dict[str, Profile] = {}
+    root: Path = Field(default=Path(), exclude=True)
+    profile: str = "cpu"
+
+    @field_validator("editable", "protected")
+    @classmethod
+    def _plain_paths(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            parts = Path(path).parts
+            if not path or Path(path).is_absolute() or ".." in parts or "\\" in path or "\0" in path:
+                raise ValueError(f"{path!r} must be a plain path below the task's directory")
+        if len(set(paths)) != len(paths):
+            raise ValueError("a path is listed twice")
+        return paths
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        both = set(self.editable) & set(self.protected)
+        if both:
+            raise ValueError(f"{sorted(both)[0]!r} is both editable and protected")
+        for move in self.moves:
+            for edit in move.edits:
+                if edit.path not in self.editable:
+                    raise ValueError(f"move {move.name!r} edits {edit.path!r}, which is not editable")
+        return self
+
+    @property
+    def self_reported(self) -> bool:
+        """No evaluator: the score is what the recipe printed, and is marked so everywhere."""
+        return self.commands.evaluate is None
+
+    @property
+    def kind(self) -> Literal["cpu", "gpu"]:
+        """Which sort of slot a measurement needs."""
+        return self.profiles[self.profile].kind if self.profile in self.profiles else "cpu"
+
+    def better(self, a: float, b: float) -> bool:
+        """Is score `a` strictly better than `b`?"""
+        return a < b if self.metric.direction == "minimize" else a > b
+
+    def gain(self, score: float, reference: float) -> float:
+        """How much better `score` is than `reference`; positive is better, whatever the direction."""
+        return reference - score if self.metric.direction == "minimize" else score - reference
+
+
+def load_task(directory: Path, profile: str = "cpu") -> Task:
+    """Read `directory/task.yaml` with `profile` applied.
+
+    Raises LabError, which names the file, the key and the mend, if the file is missing or wrong, if a
+    file that it names is missing, or if the profile is unknown.
+    """
+    path = directory / TASK_FILE
+    try:
+        raw = yaml.load(
+            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
+    except FileNotFoundError:
+        raise LabError(
+            "there is no task.yaml", where=str(directory), mend="run `autolab init` here, or `cd` to a lab"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabError(f"cannot be read: {error}", where=str(path), mend="check the file's rights") from None
+    except yaml.YAMLError as error:
+        raise LabError(f"is not valid YAML: {error}", where=str(path), mend="mend that line") from None
+    if not isinstance(raw, dict):
+        raise LabError("holds no keys", where=str(path), mend="see `autolab init` for a commented example")
+    for reserved in ("root", "profile"):
+        if reserved in raw:
+            raise LabError(f"unknown key {reserved!r}", where=str(path), mend="remove it")
+    try:
+        task = Task.model_validate({**raw, "root": directory.resolve(), "profile": profile})
+        task = _with_profile(task, profile)
+    except ValidationError as error:
+        raise LabError(_first_problem(error), where=str(path), mend="see docs/task.md") from None
+    for name in (*task.editable, *task.protected):
+        if not (directory / name).is_file():
+            raise LabError(f"names {name!r}, which does not exist", where=str(path), mend="correct the path")
+    return task
+
+
+def _with_profile(task: Task, profile: str) -> Task:
+    if profile not in task.profiles:
+        if profile == "cpu":
+            return task
+        known = ", ".join(["cpu", *task.profiles])
+        raise LabError(f"unknown profile {profile!r}", where=TASK_FILE, mend=f"one of: {known}")
+    budget = task.budget.model_dump()
+    changes = task.profiles[profile].budget
+    if "wall_seconds" in changes and not {"cpu_seconds", "tokens"} & changes.keys():
+        budget["cpu_seconds"] = budget["tokens"] = None
+    if "cpu_seconds" in changes:
+        budget["tokens"] = None
+    if "tokens" in changes:
+        budget["cpu_seconds"] = None
+    return task.model_copy(update={"budget": Budget.model_validate({**budget, **changes})})
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {where!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def comparability_key(task: Task, data_manifest: str, hardware: str | None = None) -> str:
+    """16 hex digits; scores are compared only within one key.
+
+    Hash of the task's spec, protected files (the evaluator among them), data manifest (its text),
+    budget and hardware class. What does not change a score is left out: surfaces, moves, other profiles.
+    """
+    spec = task.model_dump(
+        mode="json", include={"name", "metric", "editable", "commands", "gates", "objective"}
+    )
+    digest = hashlib.sha256()
+    parts: list[Any] = [
+        spec,
+        task.budget.model_dump(),
+        task.profile,
+        data_manifest,
+        hardware or hardware_class(),
+    ]
+    digest.update(json.dumps(parts, sort_keys=True).encode())
+    for name in sorted(task.protected):
+        digest.update(name.encode() + b"\0" + (task.root / name).read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def hardware_class() -> str:
+    """What this machine is, as far as scores depend on it: architecture and processor model."""
+    model = platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
+            for line in cpuinfo:
+                if line.startswith("model name"):
+                    model += " " + line.split(":", 1)[1].strip()
+                    break
+    except OSError:
+        model += " " + platform.processor()
+    return model

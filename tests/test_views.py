@@ -1,0 +1,104 @@
+"""research_results.tsv and research_live_master.json equal the ledger, whatever happened to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import load_json, rows
+from hypothesis import given
+from hypothesis import strategies as st
+from test_ledger import open_one
+
+from autolab.errors import LabError
+from autolab.ledger.records import Proposal, Status, Verdict
+from autolab.ledger.store import Ledger
+from autolab.ledger.views import COLUMNS, MASTER, TABLE, cell, write_views
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    ledger = Ledger(tmp_path / ".autolab" / "ledger.sqlite")
+    metric = {"name": "loss", "direction": "minimize"}
+    ledger.create_campaign(
+        name="c",
+        task="t",
+        key="k",
+        config={"task": {"metric": metric}},
+        baseline=ledger.add_program({"a.py": "x = 0"}),
+    )
+    return ledger
+
+
+def finish(ledger: Ledger, count: int, hypothesis: str = "h") -> None:
+    for _ in range(count):
+        number = open_one(ledger)
+        ledger.queue_trial(number, {"a.py": f"x = {number}"}, Proposal(hypothesis, ()))
+        ledger.finish_trial(number, Status.OK, verdict=Verdict.WORSE, score=float(number))
+
+
+def test_new_trials_are_appended(ledger: Ledger, tmp_path: Path) -> None:
+    finish(ledger, 3)
+    write_views(ledger, tmp_path)
+    inode = (tmp_path / TABLE).stat().st_ino
+    finish(ledger, 2)
+    write_views(ledger, tmp_path)
+    table = rows(tmp_path / TABLE)
+    assert (tmp_path / TABLE).stat().st_ino == inode
+    assert [row["score"] for row in table] == ["1", "2", "3", "4", "5"]
+    assert tuple(table[0]) == COLUMNS
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:-20], lambda text: text + "x\ty\n", lambda text: "", None]
+)
+def test_a_damaged_table_is_written_anew(ledger: Ledger, tmp_path: Path, damage) -> None:
+    finish(ledger, 3)
+    write_views(ledger, tmp_path)
+    path = tmp_path / TABLE
+    intact = path.read_text()
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_text(damage(intact))
+    write_views(ledger, tmp_path)
+    assert path.read_text() == intact
+
+
+def test_a_failed_trial_has_an_empty_score(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.finish_trial(open_one(ledger), Status.CRASH, note="boom")
+    write_views(ledger, tmp_path)
+    (row,) = rows(tmp_path / TABLE)
+    assert (row["status"], row["score"], row["delta_vs_master"], row["note"]) == ("crash", "", "", "boom")
+
+
+def test_markup_and_control_characters_stay_text(ledger: Ledger, tmp_path: Path) -> None:
+    finish(ledger, 1, hypothesis="a\tb\nc\x1b[31mred\u2028</script>\x00")
+    write_views(ledger, tmp_path)
+    (row,) = rows(tmp_path / TABLE)
+    assert row["hypothesis"] == "a b c [31mred </script>"
+
+
+@given(st.text())
+def test_no_cell_breaks_the_table(text: str) -> None:
+    clean = cell(text)
+    assert len(clean) <= 500 and len(clean.splitlines()) <= 1 and "\t" not in clean
+
+
+def test_the_master_file_holds_the_program_and_the_way_to_it(ledger: Ledger, tmp_path: Path) -> None:
+    finish(ledger, 1)
+    trial = next(ledger.trials())
+    ledger.promote(trial, score=1.0, interval=(0.9, 1.1), gain=0.0, reason="baseline")
+    write_views(ledger, tmp_path)
+    master = load_json(tmp_path / MASTER)
+    assert master["files"] == {"a.py": "x = 1"}
+    assert master["reproduce"] == f"autolab replay {trial.id}"
+    assert master["score_ci"] == [0.9, 1.1]
+
+
+def test_an_unwritable_directory_is_one_line_and_loses_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    finish(ledger, 1)
+    (tmp_path / TABLE).mkdir()
+    with pytest.raises(LabError, match="research_results"):
+        write_views(ledger, tmp_path)
+    assert len(list(ledger.trials())) == 1
