@@ -1,0 +1,49 @@
+"""What runs an agent. Every harness, with a model or without, answers the same three calls.
+
+The lab asks (`propose`) and tells (`tell_proposed`, `tell`), after Optuna's ask/tell. A harness keeps no
+files: on resume the campaign makes a new one and tells it the whole ledger again, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from autolab.ledger.records import Proposal, Trial
+
+
+class Exhausted(Exception):
+    """The harness has nothing new left to propose for this ticket."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What the lab hands to a proposer when it opens a trial."""
+
+    number: int  # the trial's number in the ledger
+    ordinal: int  # its place in the campaign; what a seeded proposer counts by
+    parent_program: str  # id of the parent program
+    parent_files: Mapping[str, str]  # editable path -> text
+    parent_score: float | None
+    surface: str | None  # None: any
+    guidance: tuple[str, ...] = ()  # human steering, most recent last
+
+
+class Harness(Protocol):
+    """Ask/tell. The campaign calls it from one thread."""
+
+    name: str
+    role: str
+
+    async def propose(self, ticket: Ticket) -> Proposal:
+        """One change of the ticket's parent. Raises Exhausted when nothing new is left to try."""
+        ...
+
+    def tell_proposed(self, ticket_number: int, proposal: Proposal, parent_program: str) -> None:
+        """A proposal was accepted and is now in flight; on resume, also those already in the ledger."""
+        ...
+
+    def tell(self, trial: Trial, noise_sd: float) -> None:
+        """The outcome of one judged trial, in trial order; `noise_sd` in the metric's unit."""
+        ...
