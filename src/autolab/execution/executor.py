@@ -1,0 +1,138 @@
+"""What a campaign asks of a place where measurements run, and the local answer to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from autolab.errors import LabError
+from autolab.execution.bundle import MeasurementResult, Sandbox, read_result, spec_for, write_bundle
+from autolab.execution.data import Data
+from autolab.execution.local import Slot, discover_slots, measure, reap_orphans
+from autolab.execution.sandbox import available
+from autolab.ledger.records import Measurement
+from autolab.program.hashing import Files
+from autolab.task import Task
+
+
+class Executor(Protocol):
+    """Where measurements run; `slots` of them at once."""
+
+    name: str
+
+    @property
+    def slots(self) -> Sequence[Any]:
+        """Places for one measurement each; a slot has an `index`."""
+        ...
+
+    def stage(self, measurement: Measurement, program: Files, pace: dict[str, Any] | None = None) -> Path:
+        """Write the bundle of a measurement ahead of its start; `pace` is a recorded clock to repeat."""
+        ...
+
+    async def run(self, bundle: Path, measurement: Measurement, slot: Any) -> Measurement:
+        """Run a bundle to its end; cancelling kills everything that it started."""
+        ...
+
+    def clear(self, measurement: Measurement) -> None:
+        """Forget a bundle whose result is in the ledger."""
+        ...
+
+    def adopt(self, waiting: Sequence[Measurement]) -> list[Measurement]:
+        """After a crash: kill what is left over, and return what had been measured but not recorded."""
+        ...
+
+
+class LocalExecutor:
+    """This machine: one runner process for each measurement, on cores or a GPU of its own."""
+
+    name = "local"
+
+    def __init__(
+        self, runs: Path, task: Task, protected: Files, data: Data, secret: str, slots: int | None = None
+    ) -> None:
+        self.runs, self.task, self.protected, self.data, self.secret = runs, task, protected, data, secret
+        self.slots: list[Slot] = discover_slots(slots, task.kind)
+        mode, _ = available()
+        self._sandbox: Sandbox = "bubblewrap" if mode == "bubblewrap" else "none"
+
+    def stage(self, measurement: Measurement, program: Files, pace: dict[str, Any] | None = None) -> Path:
+        """Write the bundle under the measurement's name. Raises LabError (a full disk, say)."""
+        bundle = self.runs / measurement.id
+        _remove(bundle)
+        pace_file = None
+        if pace is not None:
+            self.runs.mkdir(parents=True, exist_ok=True)
+            pace_file = self.runs / f"{measurement.id}.pace.json"
+            pace_file.write_text(json.dumps(pace), encoding="utf-8")
+        spec = spec_for(
+            self.task,
+            id=measurement.id,
+            seed=measurement.seed,
+            eval_seed=measurement.eval_seed,
+            stage="confirm" if measurement.stage.endswith("confirm") else "screen",
+            secret=self.secret,
+            sandbox=self._sandbox,
+            data=self.data.directory,
+            pace=pace_file,
+        )
+        return write_bundle(bundle, spec, program, self.protected)
+
+    async def run(self, bundle: Path, measurement: Measurement, slot: Slot) -> Measurement:
+        """Run the bundle on the slot; its result stays on the disk until `clear`."""
+        return finished(measurement, await measure(bundle, slot), slot.index)
+
+    def clear(self, measurement: Measurement) -> None:
+        """Delete a bundle whose result is in the ledger."""
+        _remove(self.runs / measurement.id)
+        (self.runs / f"{measurement.id}.pace.json").unlink(missing_ok=True)
+
+    def adopt(self, waiting: Sequence[Measurement]) -> list[Measurement]:
+        """Results that an earlier process of this lab did not live to record; all other leftovers go."""
+        if not self.runs.is_dir():
+            return []
+        reap_orphans(self.runs)
+        found = []
+        for measurement in waiting:
+            try:
+                result = read_result(self.runs / measurement.id)
+            except LabError:
+                continue
+            if result is not None and result.id == measurement.id:
+                found.append(finished(measurement, result, 0))
+        for left in self.runs.iterdir():
+            _remove(left)
+        return found
+
+
+def finished(measurement: Measurement, result: MeasurementResult, slot: int) -> Measurement:
+    """The measurement with what the runner found; the score is set when it is recorded."""
+    tokens = (result.clock or {}).get("tokens")
+    return measurement.replace(
+        status=result.status,
+        cause=result.cause,
+        metrics=result.metrics,
+        host=result.host,
+        sandbox=result.sandbox,
+        evidence=result.evidence,
+        train_seconds=result.train_seconds,
+        train_cpu_seconds=result.train_cpu_seconds,
+        eval_seconds=result.eval_seconds,
+        peak_memory_mb=result.peak_memory_mb,
+        artifact_bytes=result.artifact_bytes,
+        tokens=tokens if isinstance(tokens, int) and 0 <= tokens < 2**53 else 0,
+        clock=result.clock,
+        slot=slot,
+        started_at=result.started_at,
+        finished_at=result.finished_at,
+        log_excerpt=result.log_excerpt,
+    )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
