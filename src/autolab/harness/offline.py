@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,13 +39,15 @@ from autolab.task import Task
 
 DULL = -1.0  # a change of what does not matter teaches nothing and gains nothing, in noise SDs
 FAILURE_COST = 2.0  # what a trial without a score costs, in noise SDs: about as much as a bad one
-MOVE_PRIOR = 0.5  # a declared move is somebody's idea, and a little better than a random change
+MOVE_PRIOR = 3.0  # noise SDs; a declared move is somebody's idea, and worth an early look
+RATE_PRIOR = 1.5  # likewise for learning rates, which matter most of all constants (Bengio, arXiv 1206.5533)
 PAIR_SHARE = 0.25  # of late proposals join two changes, if there are two to join
 PROMISING = 0.3  # expected gain, in noise SDs, from which a tried change may be joined with another
 FINER_TRIES, PAIR_TRIES = 64, 256  # effort before Exhausted
 FINER_COMPARED = 8  # of the finer steps that are new, how many are compared
 PARENTS_KEPT = 64
 
+LEARNING_RATE = re.compile(r"(^|_)LR($|_)|LEARNING_RATE")
 NO_EVIDENCE = {Status.INFRA_ERROR, Status.DUPLICATE}
 NOUNS = {"up": "increase", "down": "decrease", "off": "switching off", "toggle": "toggle", "swap": "swap"}
 OPPOSITE = {"up": "down", "down": "up", "off": "down"}
@@ -98,6 +101,13 @@ class Note:
     parent: int
     child: int
     score: float | None
+
+
+def _head_start(option: Option) -> float:
+    """What is expected of an axis before anything is known of it, in noise SDs."""
+    if option.move is not None:
+        return MOVE_PRIOR
+    return RATE_PRIOR if LEARNING_RATE.search(option.subject) else 0.0
 
 
 def write_note(note: Note) -> str:
@@ -292,7 +302,7 @@ class OfflineHarness:
             views.append(view)
             noises.append(view.root @ normals[at : at + len(group)])
             dull.append(np.full(len(group), hint <= 0 and rng.random() > view.active))
-            hints.extend([hint + (MOVE_PRIOR if first.move is not None else 0.0)] * len(group))
+            hints.extend([hint + _head_start(first)] * len(group))
             at += len(group)
         like = [
             0.5 * (self._like(f"surface:{o.surface}", general) + self._like(f"kind:{o.direction}", general))
