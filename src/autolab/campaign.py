@@ -1,0 +1,500 @@
+"""The loop: keeps proposals ahead of slots, judges in order, obeys budgets, stops, and resumes.
+
+Trials are measured as slots become free, but *judged in the order in which they were opened*, and trial
+k is opened exactly when trial k - window has been judged. What a proposer sees therefore does not
+depend on which slot was quicker: the same seed gives the same campaign, and a resumed one goes on as
+if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autolab.errors import LabError
+from autolab.execution.executor import Executor
+from autolab.harness import Exhausted, Harness, Ticket
+from autolab.lab import STATE_DIRECTORY, Lab
+from autolab.ledger.records import Measurement, Status, Trial, TrialState, Verdict
+from autolab.ledger.views import write_views
+
+POLL_SECONDS = 0.5
+VIEW_SECONDS = 2.0
+URGENT, ORDINARY = 0, 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop. `trials` is a total for the campaign; `hours` counts from this start."""
+
+    trials: int | None = None
+    hours: float | None = None
+    max_usd: float | None = None
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a person may want to see: opened, refused, started, measured, judged, promoted."""
+
+    kind: str
+    trial: Trial | None = None
+    measurement: Measurement | None = None
+    text: str = ""
+
+
+@dataclass(order=True)
+class _Job:
+    priority: int
+    ordinal: int
+    id: str
+    measurement: Measurement = field(compare=False)
+    bundle: Path = field(compare=False)
+    done: asyncio.Future[Measurement] = field(compare=False)
+
+
+class CampaignRun:
+    """One process' work on a campaign, from start or resumption to a stop."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        harness: Harness,
+        executor: Executor,
+        limits: Limits,
+        listener: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self.lab, self.harness, self.executor, self.limits = lab, harness, executor, limits
+        self.listener = listener
+        self.window: int = lab.campaign.config["window"]
+        self.running: dict[int, Measurement] = {}
+        self.busy_seconds = 0.0
+        self.gaps: list[float] = []  # seconds that a slot waited between two measurements
+        self.started_at = time.time()
+        self.reason = ""
+        self._ready: asyncio.PriorityQueue[_Job] = asyncio.PriorityQueue()
+        self._unpaused = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._pipeline: deque[tuple[int, asyncio.Task[None]]] = deque()
+        self._opened = -1  # highest ordinal
+        self._judged = -1
+        self._since_promotion = 0
+        self._spent = 0.0
+        self._exhausted = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # the whole ------------------------------------------------------------------------------------
+
+    async def run(self) -> str:
+        """Work until a limit, a stop or an error; returns why it ended.
+
+        Raises LabError when the baseline fails or the disk is full. Whatever happens, the ledger is
+        consistent and no process is left over.
+        """
+        self._unpaused.set()
+        write_views(self.lab.ledger, self.lab.root)
+        self.lab.ledger.set_campaign(self.lab.campaign.id, state="running")
+        slots = [asyncio.create_task(self._slot(slot)) for slot in self.executor.slots]
+        helpers = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_views())]
+        judge = asyncio.create_task(self._judge_all())
+        drained = asyncio.create_task(self._drained(slots))
+        everything = [*slots, *helpers, judge, drained]
+        with self._signals(everything):
+            try:
+                await self._until_first_of(judge, drained, everything)
+            except asyncio.CancelledError:
+                self.drain("cancelled")
+            finally:
+                await _cancel([*everything, *self._tasks, *(task for _, task in self._pipeline)])
+                self._finish()
+        return self.reason
+
+    async def _until_first_of(
+        self, judge: asyncio.Task[None], drained: asyncio.Task[None], everything: list[asyncio.Task[None]]
+    ) -> None:
+        """Wait for the judge to end or the slots to drain; an error anywhere ends the campaign."""
+        while not judge.done() and not drained.done():
+            done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            everything = [task for task in everything if not task.done()]
+        if drained.done() and not judge.done():
+            # What was measured last may still be judged; a trial that never ran stays queued.
+            await asyncio.wait([judge], timeout=1.0)
+
+    def _finish(self) -> None:
+        state = "finished" if self.reason and not self._draining.is_set() else "stopped"
+        self.lab.ledger.set_campaign(self.lab.campaign.id, state=state)
+        write_views(self.lab.ledger, self.lab.root)
+
+    # proposing ------------------------------------------------------------------------------------
+
+    async def _open_next(self) -> None:
+        """Open as many trials as the window and the limits allow."""
+        while self._opened < self._judged + self.window and self._may_open():
+            ticket = self.lab.open_trial(
+                role=self.harness.role, agent=self.harness.name, executor=self.executor.name
+            )
+            await self._enter(ticket.number, ticket.ordinal, self._bring(ticket))
+
+    def _may_open(self) -> bool:
+        if self._exhausted or self._draining.is_set():
+            return False
+        return self.limits.trials is None or self._opened < self.limits.trials
+
+    async def _enter(self, number: int, ordinal: int, bring: Coroutine[Any, Any, None]) -> None:
+        """Put a trial into the pipeline and let its proposer look at the ledger as it is now."""
+        self._opened = ordinal
+        self._pipeline.append((number, asyncio.create_task(bring)))
+        await asyncio.sleep(
+            0
+        )  # callbacks run in order: the proposer's first step comes before the next outcome
+
+    async def _bring(self, ticket: Ticket) -> None:
+        """Have one trial proposed, checked and screened."""
+        try:
+            proposal = await self.harness.propose(ticket)
+        except Exhausted as reason:
+            self._exhausted = True
+            self.lab.refuse(ticket.number, Status.PROPOSAL_FAILED, f"nothing left to propose: {reason}")
+            return
+        self.harness.tell_proposed(ticket.number, proposal, ticket.parent_program)
+        trial = self.lab.submit(ticket, proposal)
+        self._emit("opened" if trial.state is TrialState.QUEUED else "refused", trial)
+        await self._screen(trial)
+
+    async def _bring_again(self, trial: Trial) -> None:
+        """Whatever an earlier process left to be done of one trial."""
+        if trial.repeats is not None:  # killed between finding a duplicate and refusing it
+            self.lab.refuse(
+                trial.number, Status.DUPLICATE, f"repeats trial {self.lab.ledger.trial_id(trial.repeats)}"
+            )
+        elif trial.state is TrialState.OPEN:
+            await self._bring(self.lab.ticket(trial))
+        else:
+            if trial.proposal is not None and trial.ordinal > 0:
+                self.harness.tell_proposed(trial.number, trial.proposal, trial.parent_program or "")
+            await self._screen(trial)
+
+    async def _screen(self, trial: Trial) -> None:
+        if trial.state is TrialState.QUEUED:
+            await asyncio.gather(
+                *(self._measure(trial, m, ORDINARY) for m in self.lab.first_measurements(trial))
+            )
+
+    # measuring ------------------------------------------------------------------------------------
+
+    async def _measure(self, trial: Trial, measurement: Measurement, priority: int) -> None:
+        """Queue one measurement and wait until it is recorded."""
+        if measurement.status is not None:
+            return
+        bundle = self.executor.stage(measurement, self.lab.program(trial))
+        self.lab.ledger.start_measurement(measurement)
+        job = _Job(
+            priority,
+            trial.ordinal,
+            measurement.id,
+            measurement,
+            bundle,
+            asyncio.get_running_loop().create_future(),
+        )
+        self._ready.put_nowait(job)
+        await job.done
+
+    async def _slot(self, slot: Any) -> None:
+        """Run one measurement after another; the next one starts before the last one is recorded."""
+        free_since: float | None = None
+        while True:
+            await self._unpaused.wait()
+            job = await self._next_job()
+            if job is None:
+                return
+            begun = time.perf_counter()
+            if free_since is not None:
+                self.gaps.append(begun - free_since)
+            self.running[slot.index] = job.measurement.replace(started_at=time.time(), slot=slot.index)
+            self._emit("started", measurement=self.running[slot.index])
+            try:
+                result = await self.executor.run(job.bundle, job.measurement, slot)
+            finally:
+                self.running.pop(slot.index, None)
+            free_since = time.perf_counter()
+            self.busy_seconds += free_since - begun
+            asyncio.get_running_loop().call_soon(self._record, job, result)
+
+    async def _next_job(self) -> _Job | None:
+        """The next job, or None as soon as the campaign is draining."""
+        if self._draining.is_set():
+            return None
+        with contextlib.suppress(asyncio.QueueEmpty):
+            return self._ready.get_nowait()
+        get = asyncio.ensure_future(self._ready.get())
+        stop = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait([get, stop], return_when=asyncio.FIRST_COMPLETED)
+            if stop.done() or not self._unpaused.is_set():
+                if get.done():
+                    self._ready.put_nowait(get.result())
+                return None if stop.done() else await self._after_pause()
+            return get.result()
+        finally:
+            get.cancel()
+            stop.cancel()
+
+    async def _after_pause(self) -> _Job | None:
+        await self._unpaused.wait()
+        return await self._next_job()
+
+    def _record(self, job: _Job, result: Measurement) -> None:
+        if job.done.done():
+            return
+        try:
+            recorded = self.lab.record(result)
+            self.executor.clear(result)
+        except Exception as error:
+            job.done.set_exception(error)
+            return
+        self._emit("measured", measurement=recorded)
+        job.done.set_result(recorded)
+
+    # judging --------------------------------------------------------------------------------------
+
+    async def _judge_all(self) -> None:
+        """Judge trials in the order in which they were opened."""
+        await self._catch_up()
+        await self._open_next()
+        while self._pipeline:
+            number, brought = self._pipeline[0]
+            await brought
+            step = self.lab.advance(number)
+            while isinstance(step, Measurement):
+                await self._measure(self.lab.ledger.trial(number), step, URGENT)
+                step = self.lab.advance(number)
+            self._pipeline.popleft()
+            self._heed(step)
+            if step.ordinal == 0 and step.status is not Status.OK:
+                raise LabError(
+                    f"the baseline failed: {step.status}: {step.note}",
+                    where=str(self.lab.root),
+                    mend="mend the recipe, then `autolab run --new`",
+                )
+            await self._open_next()
+        if not self._draining.is_set():
+            self.reason = "nothing left to propose" if self._exhausted else "all trials are done"
+
+    async def _catch_up(self) -> None:
+        """Re-enact an earlier run: tell the harness what it knew, in the order in which it learned it."""
+        ledger, campaign = self.lab.ledger, self.lab.campaign.id
+        waiting = [
+            m
+            for trial in ledger.undone(campaign)
+            for m in ledger.measurements(trial.number)
+            if m.status is None
+        ]
+        for measurement in self.executor.adopt(waiting):
+            self._emit("measured", measurement=self.lab.record(measurement))
+        # Two walks through the same sequence: one is `window` trials ahead of the other.
+        ahead = ledger.sequence(campaign)
+        await self._re_enter(itertools.islice(ahead, self.window))
+        for trial in ledger.sequence(campaign):
+            if ledger.trial(trial.number).state is not TrialState.DONE:
+                break
+            self._heed(trial, quiet=True)
+            await self._re_enter(itertools.islice(ahead, 1))
+
+    async def _re_enter(self, trials: Iterable[Trial]) -> None:
+        """Let the harness, and the pipeline if it is not done, know of trials that were opened before."""
+        for trial in trials:
+            self._opened = trial.ordinal
+            if trial.state is not TrialState.DONE:
+                await self._enter(trial.number, trial.ordinal, self._bring_again(trial))
+            elif trial.proposal is not None and trial.ordinal > 0:
+                self.harness.tell_proposed(trial.number, trial.proposal, trial.parent_program or "")
+
+    def _heed(self, trial: Trial, quiet: bool = False) -> None:
+        """Learn from a judged trial, and see whether a limit is reached."""
+        self._judged = trial.ordinal
+        promoted = trial.verdict in (Verdict.CONFIRMED, Verdict.CERTIFIED)
+        self._since_promotion = 0 if promoted else self._since_promotion + 1
+        if trial.ordinal > 0:
+            self.harness.tell(trial, self.lab.ledger.campaign(trial.campaign).noise_sd or 0.0)
+        if not quiet:
+            self._emit("promoted" if promoted else "judged", trial)
+        patience, dollars = self.limits.patience, self.limits.max_usd
+        if patience is not None and self._since_promotion >= patience:
+            self.drain(f"{patience} trials without a promotion")
+        self._spent += trial.proposal.cost_usd if trial.proposal else 0.0
+        if dollars is not None and self._spent >= dollars:
+            self.drain(f"${dollars:g} are spent")
+
+    # stopping -------------------------------------------------------------------------------------
+
+    def drain(self, reason: str) -> None:
+        """Let what is running end, start nothing more."""
+        if not self._draining.is_set():
+            self.reason = reason
+            self._draining.set()
+            self._unpaused.set()
+            self._emit("draining", text=reason)
+
+    async def _drained(self, slots: list[asyncio.Task[None]]) -> None:
+        await self._draining.wait()
+        await asyncio.gather(*slots)
+        await asyncio.sleep(0)  # the last results are recorded now
+
+    async def _watch(self) -> None:
+        """Notice `stop`, `pause` and the deadline."""
+        ledger, campaign = self.lab.ledger, self.lab.campaign.id
+        deadline = None if self.limits.hours is None else self.started_at + 3600 * self.limits.hours
+        seen = -1
+        while True:
+            if deadline is not None and time.time() >= deadline:
+                self.drain(f"{self.limits.hours:g} hours are over")
+            if seen != (seen := ledger.changes()):
+                state = ledger.campaign(campaign).state
+                if state == "stopping":
+                    self.drain("stopped by `autolab stop`")
+                elif state == "cancelling":
+                    self.drain("stopped by `autolab stop --now`")
+                    raise asyncio.CancelledError
+                elif state == "paused" and self._unpaused.is_set():
+                    self._unpaused.clear()
+                    self._emit("paused")
+                elif state == "running" and not self._unpaused.is_set():
+                    self._unpaused.set()
+                    self._emit("resumed")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _keep_views(self) -> None:
+        while True:
+            await asyncio.sleep(VIEW_SECONDS)
+            write_views(self.lab.ledger, self.lab.root)
+
+    @contextlib.contextmanager
+    def _signals(self, everything: list[asyncio.Task[None]]) -> Iterator[None]:
+        """Ctrl-C drains, a second one cancels."""
+        loop = asyncio.get_running_loop()
+        main = asyncio.current_task()
+
+        def interrupt() -> None:
+            if self._draining.is_set() and main is not None:
+                main.cancel()
+            else:
+                self.drain("interrupted; once more cancels what is running")
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        try:
+            for number in numbers:
+                loop.add_signal_handler(number, interrupt)
+        except (ValueError, RuntimeError):  # not the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _emit(
+        self, kind: str, trial: Trial | None = None, measurement: Measurement | None = None, text: str = ""
+    ) -> None:
+        self.listener(Event(kind, trial, measurement, text))
+
+    def utilisation(self) -> float:
+        """Share of the slots' time that measurements took since the start."""
+        elapsed = (time.time() - self.started_at) * len(self.executor.slots)
+        running = sum(time.time() - m.started_at for m in self.running.values())
+        return (self.busy_seconds + running) / elapsed if elapsed else 0.0
+
+
+async def run_all(
+    lab: Lab, executor: Executor, wanted: Sequence[tuple[Measurement, dict[str, Any] | None]]
+) -> list[Measurement]:
+    """Run some measurements outside the loop (a replay, a person's trial), each with the pace to repeat."""
+    free: asyncio.Queue[Any] = asyncio.Queue()
+    for slot in executor.slots:
+        free.put_nowait(slot)
+
+    async def one(measurement: Measurement, pace: dict[str, Any] | None) -> Measurement:
+        bundle = executor.stage(measurement, lab.program(lab.ledger.trial(measurement.trial)), pace)
+        lab.ledger.start_measurement(measurement)
+        slot = await free.get()
+        try:
+            recorded = lab.record(await executor.run(bundle, measurement, slot))
+            executor.clear(measurement)
+            return recorded
+        finally:
+            free.put_nowait(slot)
+
+    return await asyncio.gather(*(one(measurement, pace) for measurement, pace in wanted))
+
+
+async def settle(lab: Lab, executor: Executor, trial: Trial) -> Trial:
+    """Measure and judge one submitted trial to its end, whatever of that is still to be done."""
+    if trial.state is not TrialState.DONE:
+        await run_all(lab, executor, [(m, None) for m in lab.first_measurements(trial) if m.status is None])
+        step = lab.advance(trial.number)
+        while isinstance(step, Measurement):
+            await run_all(lab, executor, [(step, None)])
+            step = lab.advance(trial.number)
+        return step
+    return trial
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def only_one(root: Path) -> Iterator[None]:
+    """Hold the directory's campaign lock; it goes with the process, kill -9 included. Raises LabError."""
+    path = _lock_file(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as lock:
+        for patience in (0.05, 0.05, 0.05, 0.0):  # `autolab status` looks at the lock for an instant
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if patience:
+                    time.sleep(patience)
+                    continue
+                lock.seek(0)
+                raise LabError(
+                    f"another `autolab run` is at work here (process {lock.read().strip() or 'unknown'})",
+                    where=str(root),
+                    mend="`autolab stop` ends it; `autolab status` and `steer` work beside it",
+                ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def holder(root: Path) -> str | None:
+    """The process id of the campaign that is at work in a directory, or None."""
+    try:
+        with open(_lock_file(root), encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().strip() or "unknown"
+    except OSError:
+        pass
+    return None
+
+
+def _lock_file(root: Path) -> Path:
+    return root / STATE_DIRECTORY / "campaign.lock"

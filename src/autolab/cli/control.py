@@ -1,0 +1,110 @@
+"""Commands that steer a campaign from another terminal, and that write what it found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from autolab.cli import options
+from autolab.errors import LabError
+from autolab.ledger.views import MASTER, TABLE, replacing, write_views
+
+
+def _set_state(directory: Path, state: str, said: str) -> None:
+    from autolab.lab import open_lab
+
+    with open_lab(options.find_root(directory)) as ledger:
+        campaign = ledger.campaign()
+        if campaign.state not in ("running", "paused", "stopping"):
+            click.echo(f"{campaign.id} is not running ({campaign.state})")
+            return
+        ledger.set_campaign(campaign.id, state=state)
+        click.echo(f"{campaign.id}: {said}")
+
+
+@click.command()
+@options.directory
+@click.option(
+    "--now", is_flag=True, help="Kill what is running; it is measured again when the campaign goes on."
+)
+def stop(directory: Path, now: bool) -> None:
+    """Let what is running end, then stop. `autolab run` goes on from there."""
+    said = "cancelling" if now else "stops when what is running has ended"
+    _set_state(directory, "cancelling" if now else "stopping", said)
+
+
+@click.command()
+@options.directory
+def pause(directory: Path) -> None:
+    """Start nothing new until `autolab resume`; what is running goes on."""
+    _set_state(directory, "paused", "paused; `autolab resume` goes on")
+
+
+@click.command()
+@options.directory
+def resume(directory: Path) -> None:
+    """Go on after a pause."""
+    _set_state(directory, "running", "goes on")
+
+
+@click.command()
+@options.directory
+@click.argument("text")
+def steer(directory: Path, text: str) -> None:
+    """Tell the agents something; it is recorded and shown to every proposer from now on."""
+    from autolab.lab import open_lab
+
+    if not text.strip():
+        raise LabError("the guidance is empty", mend='autolab steer "try smaller batches"')
+    with open_lab(options.find_root(directory)) as ledger:
+        campaign = ledger.campaign()
+        ledger.steer(campaign.id, text.strip()[:4000])
+        click.echo(f"{campaign.id}: noted")
+
+
+@click.command()
+@options.directory
+@options.campaign
+@click.option("--force", is_flag=True, help="Overwrite files that are neither the baseline nor the master.")
+def adopt(directory: Path, campaign: str | None, force: bool) -> None:
+    """Write the master into the working tree.
+
+    A file that you changed yourself since the campaign began is not overwritten without --force.
+    """
+    from autolab.lab import open_lab
+
+    root = options.find_root(directory)
+    with open_lab(root) as ledger:
+        chosen = ledger.campaign(campaign)
+        master = ledger.master(chosen.id)
+        files = ledger.program(master.program)
+        known = [ledger.program(step.program) for step in ledger.promotions(chosen.id)]
+        for name in files:
+            path = root / name
+            if (
+                not force
+                and path.exists()
+                and path.read_text(encoding="utf-8") not in [old.get(name) for old in known]
+            ):
+                raise LabError(
+                    "was changed by hand since the campaign began",
+                    where=str(path),
+                    mend="commit or move your version, or `autolab adopt --force`",
+                )
+        for name, text in files.items():
+            with replacing(root / name) as file:
+                file.write(text)
+        click.echo(f"adopted trial {ledger.trial_id(master.trial)} ({master.score:.6g}): {', '.join(files)}")
+
+
+@click.command()
+@options.directory
+def export(directory: Path) -> None:
+    """Rebuild the TSV and the JSON from the ledger."""
+    from autolab.lab import open_lab
+
+    root = options.find_root(directory)
+    with open_lab(root) as ledger:
+        write_views(ledger, root, rebuild=True)
+    click.echo(f"wrote {root / TABLE} and {root / MASTER}")

@@ -1,0 +1,100 @@
+"""`autolab doctor`: what this machine can and cannot do, and how to mend what it cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from autolab.cli import options
+from autolab.errors import LabError
+from autolab.execution.local import visible_gpus
+from autolab.execution.sandbox import available
+from autolab.lab import open_lab
+from autolab.task import load_task
+
+
+@click.command()
+@options.directory
+@options.as_json
+def doctor(directory: Path, as_json: bool) -> None:
+    """What this machine can and cannot do. Exit code 1 if a search cannot run here."""
+    checks = [*_machine(), *_tools(), *_lab(directory)]
+    if as_json:
+        options.emit([{"check": name, "state": state, "text": text} for name, state, text in checks])
+    else:
+        colors = {"ok": "green", "weak": "yellow", "no": "red"}
+        for name, state, text in checks:
+            click.echo(click.style(f"{state:<5}", fg=colors[state]) + f"{name:<10} {text}")
+    if any(state == "no" for _, state, _ in checks):
+        raise SystemExit(1)
+
+
+def _machine() -> list[tuple[str, str, str]]:
+    version = platform.python_version()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    checks = [
+        ("python", "ok" if sys.version_info >= (3, 11) else "no", f"{version} at {sys.executable}"),
+        (
+            "system",
+            "ok" if sys.platform == "linux" else "weak",
+            f"{platform.platform()}"
+            + ("" if sys.platform == "linux" else ": process limits and the sandbox need Linux"),
+        ),
+        ("cores", "ok", f"{cores}: as many CPU trials at once"),
+    ]
+    gpus = visible_gpus()
+    checks.append(("gpus", "ok", ", ".join(gpus) if gpus else "none: the cpu profile applies"))
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    checks.append(("disk", "ok" if free > 1 else "weak", f"{free:.1f} GB free here"))
+    return checks
+
+
+def _tools() -> list[tuple[str, str, str]]:
+    mode, reason = available()
+    sandbox = (
+        ("sandbox", "ok", "bubblewrap: no network, no home, no held-out data for trials")
+        if mode != "none"
+        else ("sandbox", "weak", f"{reason}; trials run with limits only, and every record says so")
+    )
+    found = [sandbox]
+    for module, use in (("torch", "the default task"), ("matplotlib", "figures")):
+        there = importlib.util.find_spec(module) is not None
+        found.append(
+            (module, "ok" if there else "weak", f"{'there' if there else 'missing'}: needed for {use}")
+        )
+    return found
+
+
+def _lab(directory: Path) -> list[tuple[str, str, str]]:
+    try:
+        root = options.find_root(directory)
+    except LabError as problem:
+        return [("lab", "weak", str(problem))]
+    checks = []
+    try:
+        task = load_task(root)
+        text = f"{task.name}: {task.metric.direction} {task.metric.name}"
+        if task.self_reported:
+            checks.append(("task", "weak", text + ", SELF-REPORTED (no evaluate command)"))
+        else:
+            checks.append(("task", "ok", text + ", measured by its evaluator"))
+    except LabError as problem:
+        checks.append(("task", "no", str(problem)))
+    writable = os.access(root, os.W_OK)
+    checks.append(
+        ("directory", "ok" if writable else "no", f"{root}" + ("" if writable else " cannot be written"))
+    )
+    try:
+        with open_lab(root) as ledger:
+            count = sum(ledger.count().values())
+            checks.append(("ledger", "ok", f"{len(ledger.campaigns())} campaigns, {count} finished trials"))
+    except LabError as problem:
+        state = "ok" if "no campaign has run" in str(problem) else "no"
+        checks.append(("ledger", state, str(problem)))
+    return checks

@@ -1,0 +1,130 @@
+"""What a campaign shows while it runs: bars in a terminal, plain lines elsewhere, JSON for machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from typing import Any
+
+import click
+
+from autolab.campaign import CampaignRun, Event, Limits
+from autolab.lab import Lab
+from autolab.ledger.records import Measurement, Trial
+from autolab.ledger.views import cell
+
+
+class Reporter:
+    """Turns events into lines, and keeps one bar for each slot where there is a terminal."""
+
+    def __init__(self, lab: Lab, limits: Limits, *, json_lines: bool) -> None:
+        self.lab, self.limits, self.json_lines = lab, limits, json_lines
+        self._work: CampaignRun | None = None
+        self._progress: Any = None
+        self._bars: dict[int, Any] = {}
+        self._typical = 1.2 * (lab.task.budget.cpu_seconds or lab.task.budget.wall_seconds) + 2
+
+    def begin(self, work: CampaignRun, warnings: list[str]) -> None:
+        """Say what starts, and warn where evidence is weak."""
+        self._work = work
+        if self.json_lines:
+            for text in warnings:
+                self._line({"kind": "warning", "text": text})
+            return
+        total = "" if self.limits.trials is None else f", {self.limits.trials} trials"
+        click.echo(
+            f"{self.lab.campaign.id}: {self.lab.task.name}, {self.lab.task.metric.name}, "
+            f"{len(work.executor.slots)} slots{total}. Ctrl-C stops after what is running."
+        )
+        for text in warnings:
+            click.secho(text, fg="red", bold=True)
+        if sys.stdout.isatty():
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._progress = Progress(
+                TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn(), transient=True
+            )
+            self._progress.start()
+
+    def end(self) -> None:
+        """Take the bars away."""
+        if self._progress is not None:
+            self._progress.stop()
+
+    def heed(self, event: Event) -> None:
+        """Show one event."""
+        if self.json_lines:
+            self._line(_event_record(event))
+            return
+        if self._progress is not None:
+            self._move_bars(event)
+        text = self._sentence(event)
+        if text:
+            stamp = time.strftime("%H:%M:%S")
+            click.echo(f"{stamp}  {text}")
+
+    def _sentence(self, event: Event) -> str:
+        trial, measured = event.trial, event.measurement
+        if event.kind in ("draining", "paused", "resumed"):
+            return f"{event.kind}: {event.text}" if event.text else event.kind
+        if event.kind == "measured" and measured is not None:
+            known = self.lab.ledger.trial(measured.trial)
+            value = f"{measured.status}: {cell(measured.cause)[:80]}"
+            if measured.score is not None:
+                value = f"{self.lab.task.metric.name} {measured.score:.5g}"
+            seconds = measured.finished_at - measured.started_at
+            return f"{known.id}  {measured.stage:<8} {value}  ({seconds:.0f} s)"
+        if event.kind == "refused" and trial is not None:
+            return f"{trial.id}  {trial.status}: {cell(trial.note)[:90]}"
+        if event.kind == "promoted" and trial is not None and trial.ordinal == 0:
+            return f"{trial.id}  baseline {trial.score:.5g}: {trial.note}"
+        if event.kind == "promoted" and trial is not None:
+            return click.style(
+                f"{trial.id}  NEW MASTER {trial.score:.5g} ({trial.delta:+.4g})  "
+                f"{cell(trial.hypothesis)[:70]}",
+                fg="green",
+                bold=True,
+            )
+        if event.kind == "judged" and trial is not None and trial.verdict:
+            return f"{trial.id}  {trial.verdict} ({trial.delta:+.3g})  {cell(trial.hypothesis)[:70]}"
+        return ""
+
+    def _move_bars(self, event: Event) -> None:
+        if event.kind == "started" and event.measurement is not None:
+            slot = event.measurement.slot
+            if slot in self._bars:
+                self._progress.remove_task(self._bars[slot])
+            trial = self.lab.ledger.trial(event.measurement.trial)
+            self._bars[slot] = self._progress.add_task(
+                f"slot {slot} {trial.id} {cell(trial.hypothesis)[:40]}", total=self._typical
+            )
+        if self._work is not None:
+            for slot, measurement in self._work.running.items():
+                if slot in self._bars:
+                    self._progress.update(self._bars[slot], completed=time.time() - measurement.started_at)
+
+    def _line(self, record: dict[str, Any]) -> None:
+        click.echo(json.dumps({"at": time.time(), **record}, default=str))
+
+
+def _event_record(event: Event) -> dict[str, Any]:
+    record: dict[str, Any] = {"kind": event.kind}
+    if event.text:
+        record["text"] = event.text
+    if event.trial is not None:
+        record["trial"] = _brief(event.trial)
+    if event.measurement is not None:
+        record["measurement"] = _brief(event.measurement)
+    return record
+
+
+def _brief(record: Trial | Measurement) -> dict[str, Any]:
+    known = dataclasses.asdict(record)
+    known.pop("proposal", None)
+    known.pop("log_excerpt", None)
+    known.pop("clock", None)
+    if isinstance(record, Trial):
+        known["hypothesis"] = record.hypothesis
+    return known

@@ -1,0 +1,83 @@
+"""`autolab …`: finds the command and imports only that one, so that help answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import sqlite3
+import sys
+from typing import Any
+
+import click
+
+from autolab import __version__
+from autolab.errors import LabError
+
+COMMANDS = {
+    "init": ("autolab.cli.init", "Make a lab out of a directory with a script that prints a metric."),
+    "run": ("autolab.cli.run", "Search; goes on where the last run stopped."),
+    "status": ("autolab.cli.read", "Where the campaign stands."),
+    "trials": ("autolab.cli.read", "The finished trials, newest last."),
+    "show": ("autolab.cli.read", "Everything about one trial."),
+    "diff": ("autolab.cli.read", "What a trial changed."),
+    "lineage": ("autolab.cli.read", "How the master came to be, or a trial's ancestors and children."),
+    "master": ("autolab.cli.read", "The best confirmed program and the evidence for it."),
+    "replay": ("autolab.cli.replay", "Measure a trial again, from the ledger alone."),
+    "submit": ("autolab.cli.submit", "Measure your own change of the recipe as a trial."),
+    "adopt": ("autolab.cli.control", "Write the master into the working tree."),
+    "stop": ("autolab.cli.control", "Let what is running end, then stop."),
+    "pause": ("autolab.cli.control", "Start nothing new until `autolab resume`."),
+    "resume": ("autolab.cli.control", "Go on after a pause."),
+    "steer": ("autolab.cli.control", "Tell the agents something."),
+    "export": ("autolab.cli.control", "Rebuild the TSV and the JSON from the ledger."),
+    "figures": ("autolab.cli.figures", "Draw the staircase of the master."),
+    "doctor": ("autolab.cli.doctor", "What this machine can and cannot do."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="autolab")
+def cli() -> None:
+    """Autolab changes a training script, measures each change, and keeps what is measurably better."""
+
+
+def main() -> Any:
+    """Run a command; a problem that the user can mend is one line on standard error and exit code 2."""
+    try:
+        return cli.main(standalone_mode=False)
+    except LabError as problem:
+        click.echo(f"autolab: {problem}", err=True)
+    except click.ClickException as problem:
+        problem.show()
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("autolab: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except (sqlite3.Error, OSError) as error:
+        from pathlib import Path
+
+        from autolab.ledger.store import ledger_problem
+
+        where = getattr(error, "filename", None) or ".autolab/ledger.sqlite"
+        click.echo(f"autolab: {ledger_problem(error, Path(str(where)))}", err=True)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""`autolab run`: start or go on with a campaign in this terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from autolab.campaign import CampaignRun, Limits, only_one
+from autolab.cli import options
+from autolab.cli.executors import local_executor
+from autolab.cli.live import Reporter
+from autolab.cli.read import summarise, table
+from autolab.errors import LabError
+from autolab.execution.local import discover_slots, visible_gpus
+from autolab.execution.sandbox import available
+from autolab.harness.offline import OfflineHarness
+from autolab.lab import Lab, begin_campaign, current_key, open_lab, resume_campaign
+from autolab.ledger.records import TrialState
+from autolab.ledger.store import Ledger
+from autolab.task import load_task
+
+
+@click.command()
+@options.directory
+@click.option(
+    "--trials", type=click.IntRange(min=1), help="Stop after this many trials (a total, beside the baseline)."
+)
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
+@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Stop when this much is spent.")
+@click.option(
+    "--patience", type=click.IntRange(min=1), help="Stop after this many trials without a promotion."
+)
+@click.option("--slots", type=click.IntRange(min=1), help="Trials at once (default: one a core or GPU).")
+@click.option(
+    "--profile", help="Profile of task.yaml (default: gpu where there is one and the task has it, else cpu)."
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of a new campaign: the same seed, the same search.",
+)
+@click.option("--new", is_flag=True, help="Start a new campaign from the files as they are now.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
+def run(
+    directory: Path,
+    trials: int | None,
+    hours: float | None,
+    max_usd: float | None,
+    patience: int | None,
+    slots: int | None,
+    profile: str | None,
+    seed: int,
+    new: bool,
+    as_json: bool,
+) -> None:
+    """Search on the task in this directory; goes on where the last run stopped.
+
+    Ctrl-C lets what is running end; once more cancels it. Nothing is lost either way.
+    """  # fmt: skip
+    root = options.find_root(directory)
+    with only_one(root), open_lab(root, create=True) as ledger:
+        lab = None if new else _earlier(root, ledger, profile)
+        if lab is None:
+            chosen = profile or _profile(root)
+            width = len(discover_slots(slots, load_task(root, chosen).kind))
+            config: dict[str, Any] = {"seed": seed, "window": 3 * width + 1, "harness": "offline"}
+            lab = begin_campaign(root, ledger, name=None, profile=chosen, config=config)
+        executor = local_executor(lab, slots)
+        limits = Limits(trials=trials, hours=hours, max_usd=max_usd, patience=patience)
+        harness = OfflineHarness(lab.task, lab.campaign.config["seed"])
+        reporter = Reporter(lab, limits, json_lines=as_json)
+        work = CampaignRun(lab, harness, executor, limits, reporter.heed)
+        reporter.begin(work, _warnings(lab))
+        try:
+            reason = asyncio.run(work.run())
+        finally:
+            reporter.end()
+        if not as_json:
+            _conclude(lab, work, reason)
+
+
+def _earlier(root: Path, ledger: Ledger, profile: str | None) -> Lab | None:
+    """The newest campaign, if it can be gone on with; None when a new one should begin. Raises LabError."""
+    campaigns = ledger.campaigns()
+    if not campaigns:
+        return None
+    campaign = campaigns[-1]
+    first = next(ledger.sequence(campaign.id), None)
+    if first is None or (first.state is TrialState.DONE and not ledger.promotions(campaign.id)):
+        return None  # its baseline failed; there is nothing to go on with
+    if profile is not None and profile != campaign.config["task"]["profile"]:
+        raise LabError(
+            f"{campaign.id} runs with profile {campaign.config['task']['profile']!r}, not {profile!r}",
+            where=str(root),
+            mend="`autolab run --new --profile …` starts a new campaign",
+        )
+    lab = resume_campaign(root, ledger, campaign)
+    if current_key(root, lab.task.profile) != campaign.key:
+        raise LabError(
+            f"the task, its evaluator, its data or this machine changed since {campaign.id} began, so new scores"
+            " would not compare with its own",
+            where=str(root),
+            mend="`autolab run --new` starts a new campaign; or undo the change",
+        )
+    return lab
+
+
+def _profile(root: Path) -> str:
+    """`gpu` where there is one and the task has such a profile."""
+    task = load_task(root)
+    return "gpu" if "gpu" in task.profiles and visible_gpus() else "cpu"
+
+
+def _warnings(lab: Lab) -> list[str]:
+    found = []
+    mode, reason = available()
+    if mode == "none":
+        found.append(f"NO SANDBOX: {reason}. Trials can read your files and the network.")
+    if lab.task.self_reported:
+        found.append(
+            "SELF-REPORTED: task.yaml has no evaluate command, so the score is whatever the recipe prints."
+        )
+    return found
+
+
+def _conclude(lab: Lab, work: CampaignRun, reason: str) -> None:
+    """The table at the end, and what to do next."""
+    found = list(lab.ledger.trials(lab.campaign.id, last=40))
+    click.echo("\n" + table(found))
+    summary = summarise(lab.ledger, lab.ledger.campaign(lab.campaign.id), lab.root)
+    click.echo(f"\n{reason}; slots were busy {100 * work.utilisation():.0f} % of the time")
+    master = summary["master"]
+    if master is not None:
+        click.echo(
+            f"{summary['metric']} {summary['baseline_score']:.5g} -> {master['score']:.5g}"
+            f" [{master['score_low']:.4g}, {master['score_high']:.4g}], {master['promotions']} promotions,"
+            f" {summary['trials']} trials"
+        )
+        click.echo("next: autolab show master   autolab diff master --against baseline   autolab adopt")
+    sys.stdout.flush()

@@ -1,0 +1,104 @@
+"""`autolab submit`: a person's (or a script's) own change, on the same contract as an agent's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from autolab.campaign import only_one, settle
+from autolab.cli import options
+from autolab.cli.executors import local_executor
+from autolab.cli.read import score_text
+from autolab.errors import LabError
+from autolab.lab import Lab, begin_campaign, open_lab, read_files, resume_campaign
+from autolab.ledger.records import Proposal
+from autolab.ledger.views import write_views
+from autolab.task import Edit, load_task
+
+
+@click.command()
+@options.directory
+@click.option("--hypothesis", required=True, help="What the change should do, in a sentence.")
+@click.option("--surface", default="", help="The part of the recipe that it works on.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Directory with the edited files (default: the lab itself).",
+)
+@click.option(
+    "--edits",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help='Instead: a JSON file (or -) with [{"path", "search", "replace"}].',
+)
+@options.as_json
+def submit(
+    directory: Path, hypothesis: str, surface: str, source: Path | None, edits: Path | None, as_json: bool
+) -> None:
+    """Measure your own change of the recipe as a trial, and promote it if it is better."""
+    root = options.find_root(directory)
+    with only_one(root), open_lab(root, create=True) as ledger:
+        lab = (
+            resume_campaign(root, ledger, ledger.campaign())
+            if ledger.campaigns()
+            else begin_campaign(
+                root, ledger, name=None, profile="cpu", config={"seed": 0, "window": 7, "harness": "offline"}
+            )
+        )
+        load_task(root, lab.task.profile)
+        executor = local_executor(lab, 1)
+        first = next(ledger.sequence(lab.campaign.id))
+        baseline = asyncio.run(settle(lab, executor, first))
+        if not ledger.promotions(lab.campaign.id):
+            raise LabError(
+                f"the baseline failed: {baseline.status}: {baseline.note}",
+                where=str(root),
+                mend="mend the recipe, then `autolab run --new`",
+            )
+        ticket = lab.open_trial(role="person", agent="submit")
+        changes = _read_edits(edits) if edits else _changes(lab, dict(ticket.parent_files), source or root)
+        trial = lab.submit(ticket, Proposal(hypothesis=hypothesis, edits=changes, surface=surface))
+        trial = asyncio.run(settle(lab, executor, trial))
+        write_views(ledger, root)
+        if as_json:
+            options.emit(
+                {
+                    "trial": trial.id,
+                    "status": trial.status,
+                    "verdict": trial.verdict,
+                    "score": trial.score,
+                    "delta": trial.delta,
+                    "note": trial.note,
+                }
+            )
+            return
+        outcome = " ".join(str(part) for part in (trial.status, trial.verdict) if part)
+        click.echo(
+            f"{trial.id}  {outcome}  {score_text(trial.score, trial.score_low, trial.score_high)}  {trial.note}"
+        )
+
+
+def _changes(lab: Lab, parent: dict[str, str], source: Path) -> tuple[Edit, ...]:
+    """Whole-file edits for every editable file that differs from the parent."""
+    mine = read_files(source.resolve(), lab.task.editable)
+    return tuple(
+        Edit(path=name, search=parent[name], replace=mine[name])
+        for name in mine
+        if mine[name] != parent[name]
+    )
+
+
+def _read_edits(path: Path) -> tuple[Edit, ...]:
+    try:
+        with click.open_file(str(path), encoding="utf-8") as file:
+            return tuple(Edit.model_validate(edit) for edit in json.load(file))
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise LabError(
+            f"is not a list of edits: {reason}",
+            where=str(path),
+            mend='[{"path": "train.py", "search": "…", "replace": "…"}]',
+        ) from None

@@ -1,0 +1,322 @@
+"""The façade: `open_trial` asks, `submit` tells. It ties the rooms together and holds no state of its own.
+
+Everything a lab knows is in its ledger, so `advance` can be called by any process, again and again,
+after any crash: it looks at what has been measured and says what comes next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autolab.errors import LabError
+from autolab.execution.data import Data, prepare_data
+from autolab.harness import Ticket
+from autolab.judge.promotion import BASELINE_REPLICATES, interval, judge, noise_sd
+from autolab.ledger.records import Measurement, Proposal, Status, Trial, TrialState, Verdict
+from autolab.ledger.store import Campaign, Ledger
+from autolab.program.edits import EditRefused, apply_edits
+from autolab.program.hashing import Files, program_id
+from autolab.program.preflight import preflight
+from autolab.search.parent import choose_parent
+from autolab.task import Task, comparability_key, load_task
+
+STATE_DIRECTORY = ".autolab"
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A directory with a task, a ledger, and one campaign that is in force."""
+
+    root: Path
+    ledger: Ledger
+    campaign: Campaign
+    task: Task
+    protected: dict[str, str]
+    data: Data
+    fingerprint: Any = field(default=None, repr=False)
+
+    @property
+    def runs(self) -> Path:
+        """Where bundles live while they are measured."""
+        return self.root / STATE_DIRECTORY / "runs"
+
+    # ask ------------------------------------------------------------------------------------------
+
+    def open_trial(
+        self, *, role: str, agent: str, surface: str | None = None, executor: str = "local"
+    ) -> Ticket:
+        """Reserve a trial and say what it branches from."""
+        with self.ledger.transaction():
+            program, trial = choose_parent(self.ledger, self.campaign.id)
+            opened = self.ledger.open_trial(
+                self.campaign.id,
+                role=role,
+                agent=agent,
+                surface=surface or "",
+                parent_program=program,
+                parent_trial=trial,
+                executor=executor,
+            )
+        return self.ticket(opened)
+
+    def ticket(self, trial: Trial) -> Ticket:
+        """What a proposer needs to know of an opened trial."""
+        assert trial.parent_program is not None
+        parent = trial.parent_trial
+        return Ticket(
+            number=trial.number,
+            ordinal=trial.ordinal,
+            parent_program=trial.parent_program,
+            parent_files=self.ledger.program(trial.parent_program),
+            parent_score=self.ledger.trial(parent).score if parent else None,
+            surface=trial.surface or None,
+            guidance=tuple(text for _, text in self.ledger.guidance(self.campaign.id)),
+        )
+
+    # tell -----------------------------------------------------------------------------------------
+
+    def submit(self, ticket: Ticket, proposal: Proposal) -> Trial:
+        """Apply a proposal and check it. The trial comes back queued, or done if it may not run."""
+        number = ticket.number
+        try:
+            files = apply_edits(ticket.parent_files, proposal.edits, self.task.protected)
+        except EditRefused as reason:
+            return self.refuse(number, Status.PROPOSAL_FAILED, str(reason), proposal)
+        problem = preflight(files)
+        if problem is not None:
+            return self.refuse(number, Status.PREFLIGHT_FAILED, problem, proposal)
+        repeats = self.ledger.queue_trial(number, files, proposal)
+        if repeats is not None:
+            return self.refuse(number, Status.DUPLICATE, self._repeats(repeats, ticket, files))
+        return self.ledger.trial(number)
+
+    def refuse(self, number: int, status: Status, reason: str, proposal: Proposal | None = None) -> Trial:
+        """End a trial that is not worth measuring."""
+        return self.ledger.finish_trial(number, status, note=reason, proposal=proposal)
+
+    def _repeats(self, number: int, ticket: Ticket, files: Files) -> str:
+        other = self.ledger.trial(number)
+        if (
+            program_id(files) == ticket.parent_program
+            or number == self.ledger.trial(ticket.number).parent_trial
+        ):
+            return f"changes nothing that the code means: it is its parent, trial {other.id}"
+        if other.state is not TrialState.DONE:
+            return f"repeats trial {other.id}, which is queued or running"
+        outcome = f"{other.status}" + (f", {other.verdict}" if other.verdict else "")
+        score = f", {self.task.metric.name} {other.score:.6g}" if other.score is not None else ""
+        return f"repeats trial {other.id} ({outcome}{score})"
+
+    def program(self, trial: Trial) -> Files:
+        """The files of a trial that was accepted."""
+        assert trial.program is not None
+        return self.ledger.program(trial.program)
+
+    # measure and judge ----------------------------------------------------------------------------
+
+    def needed(self, trial: Trial, stage: str, replicate: int = 0) -> Measurement:
+        """The measurement of a stage: finished, or the next attempt at it."""
+        prefix = f"{trial.id}-{stage}-{replicate}"
+        tried = [m for m in self.ledger.measurements(trial.number) if m.id.startswith(prefix + "-")]
+        attempt = len(tried) + 1
+        if tried:
+            last = tried[-1]
+            if last.status is None or last.status is not Status.INFRA_ERROR or last.attempt >= ATTEMPTS:
+                return last
+        seed = self._seed(trial.ordinal, stage, replicate)
+        return Measurement(
+            id=f"{prefix}-{attempt}",
+            trial=trial.number,
+            stage=stage,
+            attempt=attempt,
+            seed=seed,
+            eval_seed=self._seed(trial.ordinal, stage + " windows", replicate),
+        )
+
+    def first_measurements(self, trial: Trial) -> list[Measurement]:
+        """What a queued trial needs before it can be judged at all; the baseline needs its replicates."""
+        replicates = BASELINE_REPLICATES if trial.ordinal == 0 else 1
+        return [self.needed(trial, "screen", replicate) for replicate in range(replicates)]
+
+    def again(self, measurement: Measurement, *, fresh: int | None) -> Measurement:
+        """A replay of a measurement: with its own seed, or with the `fresh`-th new one."""
+        trial = self.ledger.trial(measurement.trial)
+        stage = "replay-" + measurement.stage
+        count = len([m for m in self.ledger.measurements(trial.number) if m.stage.startswith("replay")])
+        seed = measurement.seed if fresh is None else self._seed(trial.ordinal, "replay", fresh)
+        return Measurement(
+            id=f"{trial.id}-{stage}-{count if fresh is None else fresh}-1",
+            trial=trial.number,
+            stage=stage,
+            seed=seed,
+            eval_seed=measurement.eval_seed,
+        )
+
+    def _seed(self, *parts: object) -> int:
+        """Seeds belong to the lab: a function of the campaign's seed and of what is measured."""
+        text = "/".join(str(part) for part in (self.campaign.config["seed"], *parts))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & 0x7FFFFFFF
+
+    def record(self, measurement: Measurement) -> Measurement:
+        """Store what an executor measured, after applying gates and the objective."""
+        checked = self._checked(measurement)
+        self.ledger.finish_measurement(checked)
+        return checked
+
+    def _checked(self, measured: Measurement) -> Measurement:
+        if self.data.directory is not None and self.data.fingerprint() != self.fingerprint:
+            return measured.replace(
+                status=Status.TAMPERED, cause="the data changed during the measurement", score=None
+            )
+        if measured.status is not Status.OK:
+            return measured.replace(score=None)
+        for gate in self.task.gates:
+            missed = gate.miss(measured.metrics)
+            if missed is not None:
+                return measured.replace(status=Status.GATE_MISSED, cause=missed, score=None)
+        if self.task.objective == "wallclock":
+            return measured.replace(score=measured.train_seconds)
+        return measured.replace(score=measured.metrics[self.task.metric.name])
+
+    def advance(self, number: int) -> Measurement | Trial:
+        """What comes next for a queued trial: a measurement to run, or the trial as it ended.
+
+        The decision, the outcome and a promotion are one transaction, judged against the master that is
+        in force at that moment, so a slower writer can never overwrite a better master.
+        """
+        with self.ledger.transaction():
+            trial = self.ledger.trial(number)
+            if trial.state is TrialState.DONE:
+                return trial
+            return self._baseline(trial) if trial.ordinal == 0 else self._candidate(trial)
+
+    def _baseline(self, trial: Trial) -> Measurement | Trial:
+        replicates = []
+        for replicate in range(BASELINE_REPLICATES):
+            measured = self.needed(trial, "screen", replicate)
+            if measured.status is None:
+                return measured
+            if measured.score is None:
+                return self._failed(trial, measured)
+            replicates.append(measured.score)
+        sd, mean = noise_sd(replicates), sum(replicates) / len(replicates)
+        bounds = interval(mean, sd, len(replicates))
+        self.ledger.set_campaign(trial.campaign, noise_sd=sd)
+        note = f"{len(replicates)} replicates, standard deviation {sd:.4g}"
+        done = self.ledger.finish_trial(
+            trial.number,
+            Status.OK,
+            verdict=Verdict.CONFIRMED,
+            score=mean,
+            interval=bounds,
+            delta=0.0,
+            note=note,
+        )
+        self.ledger.promote(done, score=mean, interval=bounds, gain=0.0, reason="baseline")
+        return done
+
+    def _candidate(self, trial: Trial) -> Measurement | Trial:
+        screened = self.needed(trial, "screen")
+        if screened.status is None:
+            return screened
+        if screened.score is None:
+            return self._failed(trial, screened)
+        master = self.ledger.master(trial.campaign)
+        sd = self.ledger.campaign(trial.campaign).noise_sd or 0.0
+        judged = judge(self.task, sd, master.score, screened.score, None)
+        if judged.verdict is Verdict.PROVISIONAL:
+            second = self.needed(trial, "confirm")
+            if second.status is None:
+                return second
+            if second.score is None:
+                return self._failed(trial, second)
+            judged = judge(self.task, sd, master.score, screened.score, second.score)
+        done = self.ledger.finish_trial(
+            trial.number,
+            Status.OK,
+            verdict=judged.verdict,
+            score=judged.score,
+            interval=judged.interval,
+            delta=judged.gain,
+            note=judged.note,
+        )
+        if judged.verdict is Verdict.CONFIRMED:
+            self.ledger.promote(
+                done, score=judged.score, interval=judged.interval, gain=judged.gain, reason=judged.note
+            )
+        return done
+
+    def _failed(self, trial: Trial, measured: Measurement) -> Trial:
+        assert measured.status is not None
+        cause = measured.cause if measured.stage == "screen" else f"on a fresh seed: {measured.cause}"
+        return self.ledger.finish_trial(trial.number, measured.status, note=cause)
+
+
+def open_lab(directory: Path, *, create: bool = False) -> Ledger:
+    """The ledger of a lab. Raises LabError if no campaign has run there and `create` is false."""
+    return Ledger(directory / STATE_DIRECTORY / "ledger.sqlite", create=create)
+
+
+def read_files(root: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Some of a task's files as text. Raises LabError for links and what is not UTF-8."""
+    files = {}
+    for name in names:
+        path = root / name
+        if path.is_symlink() or not path.is_file():
+            raise LabError("is not a plain file", where=str(path), mend="replace the link by the file itself")
+        try:
+            files[name] = path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            raise LabError("is not UTF-8 text", where=str(path), mend="convert it") from None
+    return files
+
+
+def begin_campaign(
+    directory: Path, ledger: Ledger, *, name: str | None, profile: str, config: Mapping[str, Any]
+) -> Lab:
+    """Start a campaign on the task in `directory`, with its files as they are now as the baseline."""
+    task = load_task(directory, profile)
+    protected = read_files(task.root, task.protected)
+    baseline = read_files(task.root, task.editable)
+    problem = preflight(baseline)
+    if problem is not None:
+        raise LabError(problem, where=str(task.root), mend="mend the recipe; a search needs one that runs")
+    data = prepare_data(task, protected, task.root / STATE_DIRECTORY / "cache")
+    with ledger.transaction():
+        campaign = ledger.create_campaign(
+            name=name or task.name,
+            task=task.name,
+            key=comparability_key(task, data.manifest),
+            config={
+                **config,
+                "task": task.model_dump(mode="json"),
+                "protected": ledger.add_program(protected),
+            },
+            baseline=ledger.add_program(baseline),
+        )
+        opened = ledger.open_trial(
+            campaign.id, role="baseline", agent="", surface="", parent_program=None, parent_trial=None
+        )
+        ledger.queue_trial(opened.number, baseline, Proposal("The recipe as it is.", ()))
+    return Lab(task.root, ledger, campaign, task, protected, data, data.fingerprint())
+
+
+def current_key(directory: Path, profile: str) -> str:
+    """The comparability key of the task as it is in the directory now."""
+    task = load_task(directory, profile)
+    data = prepare_data(task, read_files(task.root, task.protected), task.root / STATE_DIRECTORY / "cache")
+    return comparability_key(task, data.manifest)
+
+
+def resume_campaign(directory: Path, ledger: Ledger, campaign: Campaign) -> Lab:
+    """A lab around an earlier campaign, from the ledger alone: its own task, evaluator and budget."""
+    root = directory.resolve()
+    task = Task.model_validate({**campaign.config["task"], "root": root})
+    protected = ledger.program(campaign.config["protected"])
+    data = prepare_data(task, protected, root / STATE_DIRECTORY / "cache")
+    return Lab(root, ledger, campaign, task, protected, data, data.fingerprint())

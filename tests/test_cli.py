@@ -1,0 +1,201 @@
+"""The command line: what a person or a script sees, and one line for everything they can mend."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TASK, TRAIN, rows
+from scripted import search
+
+from autolab.ledger.views import MASTER, TABLE
+
+READERS = (
+    ["status"],
+    ["trials"],
+    ["show", "master"],
+    ["diff", "master"],
+    ["lineage"],
+    ["master"],
+    ["doctor"],
+)
+
+
+def autolab(directory: Path, *words: str, **more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "autolab.cli.main", *words]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, **more)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy lab after a short search."""
+    from conftest import write_toy
+
+    directory = write_toy(tmp_path_factory.mktemp("cli") / "toy")
+    search(directory, [0.6, 0.2, 0.9])
+    return directory
+
+
+@pytest.mark.parametrize("words", READERS)
+def test_every_reading_command_has_json(searched: Path, words: list[str]) -> None:
+    done = autolab(searched, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("words", [words for words in READERS if words[0] not in ("diff", "doctor")])
+def test_plain_output_fits_a_terminal(searched: Path, words: list[str]) -> None:
+    done = autolab(searched, *words)
+    assert done.returncode == 0 and "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_status_tells_the_master_with_its_interval(searched: Path) -> None:
+    text = autolab(searched, "status").stdout
+    assert "finished" in text and "loss 1.0" in text and "[" in text and "2 promotions" in text
+
+
+def test_show_and_diff_tell_what_a_trial_was(searched: Path) -> None:
+    assert "RATE 0.9" in autolab(searched, "show", "4").stdout
+    assert "+RATE = 0.9" in autolab(searched, "diff", "4").stdout
+    assert "-RATE = 0.5" in autolab(searched, "diff", "master", "--against", "baseline").stdout
+
+
+def test_commands_work_below_the_lab(searched: Path) -> None:
+    (searched / "deep" / "er").mkdir(parents=True, exist_ok=True)
+    assert autolab(searched / "deep" / "er", "status").returncode == 0
+
+
+def test_replay_gives_the_same_digits(searched: Path) -> None:
+    done = autolab(searched, "replay", "master")
+    assert done.returncode == 0 and "the same digits" in done.stdout, done.stdout + done.stderr
+
+
+def test_replay_with_fresh_seeds_confirms_a_real_gain(searched: Path) -> None:
+    done = autolab(searched, "replay", "master", "--seeds", "2", "--json")
+    report = json.loads(done.stdout)
+    assert report["holds"] and len(set(report["scores"])) == 2
+
+
+def test_replay_needs_nothing_but_the_ledger(searched: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(searched / ".autolab", copy / ".autolab")
+    assert autolab(copy, "replay", "master").returncode == 0
+
+
+def test_export_rebuilds_both_files(searched: Path) -> None:
+    before = (searched / TABLE).read_text(), (searched / MASTER).read_text()
+    (searched / TABLE).unlink()
+    (searched / MASTER).unlink()
+    assert autolab(searched, "export").returncode == 0
+    assert ((searched / TABLE).read_text(), (searched / MASTER).read_text()) == before
+
+
+def test_adopt_writes_the_master_into_the_working_tree(toy: Path) -> None:
+    search(toy, [0.9])
+    assert autolab(toy, "adopt").returncode == 0
+    assert "RATE = 0.9" in (toy / "train.py").read_text()
+
+
+def test_steering_is_recorded_for_the_proposers(toy: Path) -> None:
+    lab, _, _ = search(toy, [0.6])
+    assert autolab(toy, "steer", "try smaller steps").returncode == 0
+    assert lab.open_trial(role="worker", agent="test").guidance == ("try smaller steps",)
+
+
+def test_submit_takes_edits_from_a_pipe(toy: Path) -> None:
+    edits = json.dumps([{"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.9"}])
+    done = autolab(toy, "submit", "--hypothesis", "better", "--edits", "-", "--json", input=edits)
+    assert json.loads(done.stdout)["verdict"] == "confirmed", done.stderr
+    assert rows(toy / TABLE)[-1]["agent"] == "submit"
+
+
+def test_init_makes_a_self_reported_lab_that_says_so(tmp_path: Path) -> None:
+    script = "LR = 0.5  # range: 0.01 .. 2\nprint(f'val_loss: {(LR - 0.1) ** 2 + 1:.6f}')\n"
+    (tmp_path / "train.py").write_text(script)
+    assert autolab(tmp_path, "init").returncode == 0
+    done = autolab(tmp_path, "run", "--trials", "3", "--slots", "1")
+    assert done.returncode == 0, done.stderr
+    assert "SELF-REPORTED" in done.stdout
+    assert {row["evidence"] for row in rows(tmp_path / TABLE) if row["score"]} == {"self_reported"}
+    assert "self-reported" in autolab(tmp_path, "status").stdout
+    assert "self-reported" in autolab(tmp_path, "show", "1").stdout
+
+
+def bad_input(directory: Path, *words: str) -> str:
+    """Run a command that must fail with one line; returns the line."""
+    done = autolab(directory, *words)
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_no_task_is_one_line(tmp_path: Path) -> None:
+    assert "autolab init" in bad_input(tmp_path, "run")
+
+
+def test_a_wrong_task_is_one_line(toy: Path) -> None:
+    (toy / "task.yaml").write_text(TASK + "speed: 3\n")
+    assert "unknown key 'speed'" in bad_input(toy, "run")
+
+
+def test_a_recipe_that_does_not_parse_is_one_line(toy: Path) -> None:
+    (toy / "train.py").write_text("def f(:\n")
+    assert "train.py, line 1" in bad_input(toy, "run")
+
+
+def test_a_recipe_that_is_a_link_is_one_line(toy: Path) -> None:
+    (toy / "real.py").write_text(TRAIN)
+    (toy / "train.py").unlink()
+    (toy / "train.py").symlink_to("real.py")
+    assert "not a plain file" in bad_input(toy, "run")
+
+
+def test_a_damaged_ledger_is_one_line(toy: Path) -> None:
+    (toy / ".autolab").mkdir()
+    (toy / ".autolab" / "ledger.sqlite").write_bytes(b"\0garbage" * 999)
+    assert "is damaged" in bad_input(toy, "status")
+    assert "is damaged" in bad_input(toy, "run")
+
+
+def test_a_state_directory_that_is_a_file_is_one_line(toy: Path) -> None:
+    (toy / ".autolab").write_text("")
+    bad_input(toy, "run")
+
+
+def test_more_slots_than_cores_is_one_line(toy: Path) -> None:
+    assert "cores" in bad_input(toy, "run", "--slots", "999")
+
+
+def test_a_prepare_command_that_fails_is_one_line(toy: Path) -> None:
+    (toy / "task.yaml").write_text(TASK.replace("commands: {", "commands: {prepare: [python, absent.py], "))
+    assert "prepare" in bad_input(toy, "run")
+
+
+def test_unknown_trials_are_one_line(searched: Path) -> None:
+    assert "no trial" in bad_input(searched, "show", "999")
+    assert "no trial" in bad_input(searched, "diff", "nonsense")
+
+
+def test_doctor_says_how_to_mend_a_missing_sandbox(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from autolab.cli import doctor
+
+    monkeypatch.setattr(
+        doctor, "available", lambda: ("none", "bubblewrap is not installed (mend: install it)")
+    )
+    done = CliRunner().invoke(doctor.doctor, ["-C", str(toy)])
+    assert "weak sandbox" in done.output and "every record says so" in done.output
+
+
+def test_help_names_every_command() -> None:
+    done = autolab(Path(), "--help")
+    for command in ("init", "run", "status", "trials", "show", "diff", "lineage", "replay", "master", "adopt", "stop",
+                    "pause", "steer", "doctor"):  # fmt: skip
+        assert f"  {command} " in done.stdout
