@@ -17,7 +17,7 @@ from pathlib import Path
 
 from toy import Instant, fill, start, toy_lab
 
-from autolab.campaign import CampaignRun, Limits
+from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli.executors import local_executor
 from autolab.execution.executor import Executor
 from autolab.lab import Lab

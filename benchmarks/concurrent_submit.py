@@ -15,7 +15,7 @@ from pathlib import Path
 from bookkeeping import NoProcess
 from toy import Instant, start, toy_lab
 
-from autolab.campaign import settle
+from autolab.campaign.single import settle
 from autolab.cli.executors import local_executor
 from autolab.execution.executor import LocalExecutor
 from autolab.ledger.views import TABLE, read_table, write_views

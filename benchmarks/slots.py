@@ -13,7 +13,7 @@ import sys
 
 from toy import TASK, TRAIN, Instant, start, toy_lab
 
-from autolab.campaign import CampaignRun, Limits
+from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli.executors import local_executor
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from autolab.campaign import CampaignRun, Event, Limits
+from autolab.campaign.loop import CampaignRun, Event, Limits
 from autolab.cli.executors import local_executor
 from autolab.harness import Exhausted, Ticket
 from autolab.lab import Lab, begin_campaign, open_lab, resume_campaign

@@ -14,7 +14,8 @@ import pytest
 from conftest import TRAIN, load_json, rows, write_toy
 from scripted import Scripted, outcome, search, start
 
-from autolab.campaign import CampaignRun, Limits, only_one
+from autolab.campaign.lock import only_one
+from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli.executors import local_executor
 from autolab.errors import LabError
 from autolab.ledger.records import Proposal

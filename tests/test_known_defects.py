@@ -14,7 +14,7 @@ import pytest
 from conftest import TASK, TRAIN, load_json, rows, write_toy
 from scripted import search, start
 
-from autolab.campaign import settle
+from autolab.campaign.single import settle
 from autolab.cli.executors import local_executor
 from autolab.lab import Lab
 from autolab.ledger.records import Measurement, Proposal, Status, Trial

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +79,28 @@ def test_a_docstring_alone_in_a_body_is_a_pass() -> None:
 def test_any_text_has_a_code_hash(text: str) -> None:
     files = {"a.py": text.encode("utf-8", "replace").decode()}
     assert len(code_hash(files)) == 16
+
+
+def test_a_code_hash_is_the_same_in_every_process() -> None:
+    source = "def f(x):\n    return x in {'a', 'b', 'c', ('d', 1), 2.5, None}\n"
+    command = f"from autolab.program.hashing import code_hash; print(code_hash({{'a.py': {source!r}}}))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", command], env={"PYTHONHASHSEED": str(seed)}, capture_output=True, text=True
+        ).stdout
+        for seed in range(3)
+    }
+    assert found == {code_hash({"a.py": source}) + "\n"}
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("1", "True"), ("0.0", "-0.0"), ("(1, 2)", "(1.0, 2)"),
+                                            ("'a'", "b'a'"), ("1e-3", "1e-4"), ("{1: 2}", "{2: 1}")])  # fmt: skip
+def test_constants_that_differ_make_another_program(one: str, other: str) -> None:
+    assert code_hash({"a.py": f"x = {one}"}) != code_hash({"a.py": f"x = {other}"})
+
+
+def test_an_assert_is_part_of_the_program() -> None:
+    assert code_hash({"a.py": "x = 1\nassert x"}) != code_hash({"a.py": "x = 1"})
 
 
 def test_file_names_count() -> None:

@@ -16,8 +16,8 @@ from autolab.errors import LabError
 from autolab.execution.data import Data, prepare_data
 from autolab.harness import Ticket
 from autolab.judge.promotion import BASELINE_REPLICATES, interval, judge, noise_sd
-from autolab.ledger.records import Measurement, Proposal, Status, Trial, TrialState, Verdict
-from autolab.ledger.store import Campaign, Ledger
+from autolab.ledger.records import Campaign, Measurement, Proposal, Status, Trial, TrialState, Verdict
+from autolab.ledger.store import Ledger
 from autolab.program.edits import EditRefused, apply_edits
 from autolab.program.hashing import Files, program_id
 from autolab.program.preflight import preflight

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from autolab.campaign import CampaignRun, Event, Limits
+from autolab.campaign.loop import CampaignRun, Event, Limits
 from autolab.lab import Lab
 from autolab.ledger.records import Measurement, Trial
 from autolab.ledger.views import cell

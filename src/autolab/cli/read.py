@@ -12,8 +12,8 @@ import click
 from autolab.cli import options
 from autolab.errors import LabError
 from autolab.lab import open_lab
-from autolab.ledger.records import Measurement, Promotion, Trial
-from autolab.ledger.store import Campaign, Ledger
+from autolab.ledger.records import Campaign, Measurement, Promotion, Trial
+from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, timestamp
 
 MARKS = {"ok": "green", "duplicate": "bright_black", "infra_error": "bright_black"}
@@ -61,7 +61,7 @@ def status(directory: Path, campaign: str | None, as_json: bool) -> None:
 
 def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
     """What `status --json` says."""
-    from autolab.campaign import holder
+    from autolab.campaign.lock import holder
 
     outcomes: dict[str, int] = {}
     for (state, verdict), count in sorted(ledger.count(campaign.id).items(), key=lambda item: -item[1]):

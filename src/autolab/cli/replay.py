@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from autolab.campaign import only_one, run_all
+from autolab.campaign.lock import only_one
+from autolab.campaign.single import run_all
 from autolab.cli import options
 from autolab.cli.executors import local_executor
 from autolab.errors import LabError

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from autolab.campaign import CampaignRun, Limits, only_one
+from autolab.campaign.lock import only_one
+from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli import options
 from autolab.cli.executors import local_executor
 from autolab.cli.live import Reporter
@@ -69,7 +70,7 @@ def run(
         if lab is None:
             chosen = profile or _profile(root)
             width = len(discover_slots(slots, load_task(root, chosen).kind))
-            config: dict[str, Any] = {"seed": seed, "window": 3 * width + 1, "harness": "offline"}
+            config: dict[str, Any] = {"seed": seed, "window": 2 * width + 1, "harness": "offline"}
             lab = begin_campaign(root, ledger, name=None, profile=chosen, config=config)
         executor = local_executor(lab, slots)
         limits = Limits(trials=trials, hours=hours, max_usd=max_usd, patience=patience)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from autolab.campaign import only_one, settle
+from autolab.campaign.lock import only_one
+from autolab.campaign.single import settle
 from autolab.cli import options
 from autolab.cli.executors import local_executor
 from autolab.cli.read import score_text

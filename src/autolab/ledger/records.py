@@ -146,3 +146,17 @@ class Promotion:
     gain: float
     reason: str
     at: float
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """One search on one task. `spec` is the task as it was when the campaign began."""
+
+    id: str
+    task: str
+    key: str
+    config: dict[str, Any]
+    state: str
+    baseline: str
+    noise_sd: float | None
+    created_at: float

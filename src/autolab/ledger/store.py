@@ -13,33 +13,19 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from autolab.errors import LabError
-from autolab.ledger.records import Measurement, Promotion, Proposal, Status, Trial, TrialState, Verdict
+from autolab.ledger.records import Campaign, Measurement, Promotion, Proposal, Status, Trial, Verdict
+from autolab.ledger.rows import campaign_of, encode_proposal, measurement_of, trial_of
 from autolab.program.hashing import Files, code_hash, program_id
-from autolab.task import Edit
 
 SCHEMA_VERSION = "1"
 BUSY_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """One search on one task. `spec` is the task as it was when the campaign began."""
-
-    id: str
-    task: str
-    key: str
-    config: dict[str, Any]
-    state: str
-    baseline: str
-    noise_sd: float | None
-    created_at: float
 
 
 class Ledger:
@@ -168,7 +154,7 @@ class Ledger:
     def campaigns(self) -> list[Campaign]:
         """All campaigns, oldest first."""
         return [
-            _campaign(row) for row in self._db.execute("SELECT * FROM campaign ORDER BY created_at, rowid")
+            campaign_of(row) for row in self._db.execute("SELECT * FROM campaign ORDER BY created_at, rowid")
         ]
 
     def campaign(self, name: str | None = None) -> Campaign:
@@ -184,7 +170,7 @@ class Ledger:
                 raise LabError("no campaign has run here yet", mend="start one: `autolab run`")
             known = ", ".join(c.id for c in self.campaigns()[-5:]) or "none"
             raise LabError(f"there is no campaign {name!r}", mend=f"known: {known}")
-        return _campaign(row)
+        return campaign_of(row)
 
     def set_campaign(self, name: str, **changes: Any) -> None:
         """Change `state`, `config` or `noise_sd`."""
@@ -252,7 +238,7 @@ class Ledger:
         with self.transaction() as db:
             other = self._claimed_by(number, meaning)
             name = self.add_program(program)
-            encoded = json.dumps(_encode(proposal))
+            encoded = json.dumps(encode_proposal(proposal))
             if other is not None and other != number:
                 db.execute(
                     "UPDATE trial SET program = ?, proposal = ?, surface = ?, repeats = ? WHERE number = ?",
@@ -292,7 +278,7 @@ class Ledger:
             if proposal is not None:
                 db.execute(
                     "UPDATE trial SET proposal = ?, surface = ? WHERE number = ?",
-                    (json.dumps(_encode(proposal)), proposal.surface, number),
+                    (json.dumps(encode_proposal(proposal)), proposal.surface, number),
                 )
             db.execute(
                 "UPDATE trial SET state = 'done', status = ?, verdict = ?, score = ?, score_low = ?, score_high = ?,"
@@ -319,7 +305,7 @@ class Ledger:
         row = self._db.execute("SELECT * FROM trial WHERE number = ?", (number,)).fetchone()
         if row is None:
             raise LabError(f"there is no trial {number}", mend="`autolab trials` lists them")
-        return _trial(row)
+        return trial_of(row)
 
     def find_trial(self, name: str) -> Trial:
         """One trial by its number, its id, or `master`. Raises LabError."""
@@ -330,7 +316,7 @@ class Ledger:
         row = self._db.execute("SELECT * FROM trial WHERE id = ?", (name,)).fetchone()
         if row is None:
             raise LabError(f"there is no trial {name!r}", mend="`autolab trials` lists them")
-        return _trial(row)
+        return trial_of(row)
 
     def trials(
         self, campaign: str | None = None, *, after: int = 0, last: int | None = None
@@ -347,7 +333,7 @@ class Ledger:
             )
         else:
             rows = self._db.execute(f"SELECT * FROM trial WHERE {where} ORDER BY finish_order", values)
-        return map(_trial, rows)
+        return map(trial_of, rows)
 
     def outcomes(self, after: int = 0) -> Iterator[tuple[Trial, list[Measurement]]]:
         """Finished trials past finish order `after`, each with its measurements."""
@@ -363,9 +349,9 @@ class Ledger:
             for row in self._db.execute(
                 f"SELECT * FROM measurement WHERE trial IN ({marks}) ORDER BY started_at, id", list(found)
             ):
-                found[row["trial"]].append(_measurement(row))
+                found[row["trial"]].append(measurement_of(row))
             for row in rows:
-                yield _trial(row), found[row["number"]]
+                yield trial_of(row), found[row["number"]]
 
     def trial_id(self, number: int) -> str:
         """The id of a trial by its number."""
@@ -376,7 +362,7 @@ class Ledger:
         rows = self._db.execute(
             "SELECT * FROM trial WHERE campaign = ? AND state != 'done' ORDER BY number", (campaign,)
         )
-        return [_trial(row) for row in rows]
+        return [trial_of(row) for row in rows]
 
     def sequence(self, campaign: str) -> Iterator[Trial]:
         """Every trial of a campaign in the order in which they were opened; read in pages, so that no read
@@ -386,7 +372,7 @@ class Ledger:
             "SELECT * FROM trial WHERE campaign = ? AND ordinal > ? ORDER BY ordinal LIMIT 200",
             (campaign, last),
         ).fetchall():
-            yield from map(_trial, page)
+            yield from map(trial_of, page)
             last = page[-1]["ordinal"]
 
     def children(self, number: int) -> list[int]:
@@ -449,7 +435,7 @@ class Ledger:
     def measurements(self, trial: int) -> list[Measurement]:
         """All measurements of a trial, in the order of their start."""
         rows = self._db.execute("SELECT * FROM measurement WHERE trial = ? ORDER BY started_at, id", (trial,))
-        return [_measurement(row) for row in rows]
+        return [measurement_of(row) for row in rows]
 
     def last_measurement(self, campaign: str) -> Measurement | None:
         """The newest finished measurement of a campaign's newest measured trial."""
@@ -458,7 +444,7 @@ class Ledger:
             " AND m.status IS NOT NULL ORDER BY t.ordinal DESC LIMIT 1",
             (campaign,),
         ).fetchone()
-        return None if row is None else _measurement(row)
+        return None if row is None else measurement_of(row)
 
     # promotions ---------------------------------------------------------------------------------
 
@@ -544,72 +530,3 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(pending):
             yield pending
             pending = ""
-
-
-def _campaign(row: sqlite3.Row) -> Campaign:
-    return Campaign(
-        row["id"],
-        row["task"],
-        row["key"],
-        json.loads(row["config"]),
-        row["state"],
-        row["baseline"],
-        row["noise_sd"],
-        row["created_at"],
-    )
-
-
-def _encode(proposal: Proposal) -> dict[str, Any]:
-    encoded = {f.name: getattr(proposal, f.name) for f in fields(proposal)}
-    encoded["edits"] = [edit.model_dump() for edit in proposal.edits]
-    return encoded
-
-
-@lru_cache(maxsize=256)
-def _decode(text: str) -> Proposal:
-    raw = json.loads(text)
-    raw["edits"] = tuple(Edit.model_construct(**edit) for edit in raw["edits"])
-    return Proposal(**{**raw, "sources": tuple(raw["sources"])})
-
-
-def _trial(row: sqlite3.Row) -> Trial:
-    return Trial(
-        number=row["number"],
-        id=row["id"],
-        campaign=row["campaign"],
-        ordinal=row["ordinal"],
-        state=TrialState(row["state"]),
-        role=row["role"],
-        agent=row["agent"],
-        surface=row["surface"],
-        parent_program=row["parent_program"],
-        parent_trial=row["parent_trial"],
-        program=row["program"],
-        status=Status(row["status"]) if row["status"] else None,
-        verdict=Verdict(row["verdict"]) if row["verdict"] else None,
-        score=row["score"],
-        score_low=row["score_low"],
-        score_high=row["score_high"],
-        delta=row["delta"],
-        repeats=row["repeats"],
-        proposal=_decode(row["proposal"]) if row["proposal"] else None,
-        note=row["note"],
-        executor=row["executor"],
-        created_at=row["created_at"],
-        finished_at=row["finished_at"],
-        order=row["finish_order"],
-    )
-
-
-def _measurement(row: sqlite3.Row) -> Measurement:
-    base = Measurement(
-        id=row["id"],
-        trial=row["trial"],
-        stage=row["stage"],
-        seed=row["seed"],
-        eval_seed=row["eval_seed"],
-        attempt=row["attempt"],
-        status=Status(row["status"]) if row["status"] else None,
-        score=row["score"],
-    )
-    return replace(base, **{**json.loads(row["record"]), "started_at": row["started_at"]})

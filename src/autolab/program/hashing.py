@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import marshal
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache
@@ -51,7 +50,8 @@ def python_meaning(source: str) -> bytes:
         warnings.simplefilter("ignore")
         tree = ast.parse(source)
         _drop_docstrings(tree)
-        return _code_bytes(compile(tree, "", "exec", dont_inherit=True, optimize=0))
+        code = compile(tree, "", "exec", dont_inherit=True, optimize=0)
+        return _code_text(code).encode("utf-8", "surrogatepass")
 
 
 def _drop_docstrings(node: ast.AST) -> None:
@@ -80,16 +80,22 @@ def _is_text(node: ast.AST) -> bool:
     )
 
 
-def _code_bytes(code: CodeType) -> bytes:
+def _code_text(code: CodeType) -> str:
     """Everything of a code object that says what it does, nested functions included; no line numbers."""
-    constants = tuple(
-        _code_bytes(c) if isinstance(c, CodeType) else (type(c).__name__, c) for c in code.co_consts
-    )
-    return marshal.dumps(
-        (
-            code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars,
-            code.co_name, code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount,
-            code.co_exceptiontable,
-        ),
-        2,
-    )  # fmt: skip  # version 2 writes no back references, which would depend on what else is in memory
+    parts = (
+        code.co_code, [_constant(c) for c in code.co_consts], code.co_names, code.co_varnames, code.co_freevars,
+        code.co_cellvars, code.co_name, code.co_flags, code.co_argcount, code.co_posonlyargcount,
+        code.co_kwonlyargcount, code.co_exceptiontable,
+    )  # fmt: skip
+    return repr(parts)
+
+
+def _constant(value: object) -> object:
+    """A constant as something whose repr is the same in every process: sets have no order of their own."""
+    if isinstance(value, CodeType):
+        return _code_text(value)
+    if isinstance(value, frozenset):
+        return "frozenset", sorted(repr(_constant(item)) for item in value)
+    if isinstance(value, tuple):
+        return "tuple", [_constant(item) for item in value]
+    return value

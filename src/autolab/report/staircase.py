@@ -116,5 +116,6 @@ def _frame(axes: Any, trials: list[Trial], promotions: list[Any], metric: dict[s
 def _headline(trials: list[Trial], promotions: list[Any], metric: str) -> str:
     if not promotions:
         return f"{metric}: no master yet"
-    first, last = promotions[0], promotions[-1]
-    return f"{metric} {first.score:.4g} → {last.score:.4g}, {len(promotions) - 1} promotions in {len(trials)} trials"
+    first, last, count = promotions[0], promotions[-1], len(promotions) - 1
+    noun = "promotion" if count == 1 else "promotions"
+    return f"{metric} {first.score:.4g} → {last.score:.4g}, {count} {noun} in {len(trials)} trials"

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import itertools
-import os
 import signal
 import time
 from collections import deque
@@ -24,7 +22,7 @@ from typing import Any
 from autolab.errors import LabError
 from autolab.execution.executor import Executor
 from autolab.harness import Exhausted, Harness, Ticket
-from autolab.lab import STATE_DIRECTORY, Lab
+from autolab.lab import Lab
 from autolab.ledger.records import Measurement, Status, Trial, TrialState, Verdict
 from autolab.ledger.views import write_views
 
@@ -417,84 +415,7 @@ class CampaignRun:
         return (self.busy_seconds + running) / elapsed if elapsed else 0.0
 
 
-async def run_all(
-    lab: Lab, executor: Executor, wanted: Sequence[tuple[Measurement, dict[str, Any] | None]]
-) -> list[Measurement]:
-    """Run some measurements outside the loop (a replay, a person's trial), each with the pace to repeat."""
-    free: asyncio.Queue[Any] = asyncio.Queue()
-    for slot in executor.slots:
-        free.put_nowait(slot)
-
-    async def one(measurement: Measurement, pace: dict[str, Any] | None) -> Measurement:
-        bundle = executor.stage(measurement, lab.program(lab.ledger.trial(measurement.trial)), pace)
-        lab.ledger.start_measurement(measurement)
-        slot = await free.get()
-        try:
-            recorded = lab.record(await executor.run(bundle, measurement, slot))
-            executor.clear(measurement)
-            return recorded
-        finally:
-            free.put_nowait(slot)
-
-    return await asyncio.gather(*(one(measurement, pace) for measurement, pace in wanted))
-
-
-async def settle(lab: Lab, executor: Executor, trial: Trial) -> Trial:
-    """Measure and judge one submitted trial to its end, whatever of that is still to be done."""
-    if trial.state is not TrialState.DONE:
-        await run_all(lab, executor, [(m, None) for m in lab.first_measurements(trial) if m.status is None])
-        step = lab.advance(trial.number)
-        while isinstance(step, Measurement):
-            await run_all(lab, executor, [(step, None)])
-            step = lab.advance(trial.number)
-        return step
-    return trial
-
-
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextlib.contextmanager
-def only_one(root: Path) -> Iterator[None]:
-    """Hold the directory's campaign lock; it goes with the process, kill -9 included. Raises LabError."""
-    path = _lock_file(root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as lock:
-        for patience in (0.05, 0.05, 0.05, 0.0):  # `autolab status` looks at the lock for an instant
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if patience:
-                    time.sleep(patience)
-                    continue
-                lock.seek(0)
-                raise LabError(
-                    f"another `autolab run` is at work here (process {lock.read().strip() or 'unknown'})",
-                    where=str(root),
-                    mend="`autolab stop` ends it; `autolab status` and `steer` work beside it",
-                ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-def holder(root: Path) -> str | None:
-    """The process id of the campaign that is at work in a directory, or None."""
-    try:
-        with open(_lock_file(root), encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return lock.read().strip() or "unknown"
-    except OSError:
-        pass
-    return None
-
-
-def _lock_file(root: Path) -> Path:
-    return root / STATE_DIRECTORY / "campaign.lock"

@@ -1,0 +1,1 @@
+"""The loop, its lock, and measurements outside of it."""

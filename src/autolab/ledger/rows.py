@@ -1,0 +1,81 @@
+"""Rows of the database as records, and back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import fields, replace
+from functools import lru_cache
+from typing import Any
+
+from autolab.ledger.records import Campaign, Measurement, Proposal, Status, Trial, TrialState, Verdict
+from autolab.task import Edit
+
+
+def campaign_of(row: sqlite3.Row) -> Campaign:
+    return Campaign(
+        row["id"],
+        row["task"],
+        row["key"],
+        json.loads(row["config"]),
+        row["state"],
+        row["baseline"],
+        row["noise_sd"],
+        row["created_at"],
+    )
+
+
+def encode_proposal(proposal: Proposal) -> dict[str, Any]:
+    encoded = {f.name: getattr(proposal, f.name) for f in fields(proposal)}
+    encoded["edits"] = [edit.model_dump() for edit in proposal.edits]
+    return encoded
+
+
+@lru_cache(maxsize=256)
+def _decode_proposal(text: str) -> Proposal:
+    raw = json.loads(text)
+    raw["edits"] = tuple(Edit.model_construct(**edit) for edit in raw["edits"])
+    return Proposal(**{**raw, "sources": tuple(raw["sources"])})
+
+
+def trial_of(row: sqlite3.Row) -> Trial:
+    return Trial(
+        number=row["number"],
+        id=row["id"],
+        campaign=row["campaign"],
+        ordinal=row["ordinal"],
+        state=TrialState(row["state"]),
+        role=row["role"],
+        agent=row["agent"],
+        surface=row["surface"],
+        parent_program=row["parent_program"],
+        parent_trial=row["parent_trial"],
+        program=row["program"],
+        status=Status(row["status"]) if row["status"] else None,
+        verdict=Verdict(row["verdict"]) if row["verdict"] else None,
+        score=row["score"],
+        score_low=row["score_low"],
+        score_high=row["score_high"],
+        delta=row["delta"],
+        repeats=row["repeats"],
+        proposal=_decode_proposal(row["proposal"]) if row["proposal"] else None,
+        note=row["note"],
+        executor=row["executor"],
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+        order=row["finish_order"],
+    )
+
+
+def measurement_of(row: sqlite3.Row) -> Measurement:
+    base = Measurement(
+        id=row["id"],
+        trial=row["trial"],
+        stage=row["stage"],
+        seed=row["seed"],
+        eval_seed=row["eval_seed"],
+        attempt=row["attempt"],
+        status=Status(row["status"]) if row["status"] else None,
+        score=row["score"],
+    )
+    return replace(base, **{**json.loads(row["record"]), "started_at": row["started_at"]})
