@@ -169,10 +169,9 @@ class Lab:
         return checked
 
     def _checked(self, measured: Measurement) -> Measurement:
-        if self.data.directory is not None and self.data.fingerprint() != self.fingerprint:
-            return measured.replace(
-                status=Status.TAMPERED, cause="the data changed during the measurement", score=None
-            )
+        changed = self._changed_data(thoroughly=measured.stage == "confirm")
+        if changed is not None:
+            return measured.replace(status=Status.TAMPERED, cause=changed, score=None)
         if measured.status is not Status.OK:
             return measured.replace(score=None)
         for gate in self.task.gates:
@@ -182,6 +181,13 @@ class Lab:
         if self.task.objective == "wallclock":
             return measured.replace(score=measured.train_seconds)
         return measured.replace(score=measured.metrics[self.task.metric.name])
+
+    def _changed_data(self, *, thoroughly: bool) -> str | None:
+        """Whether the data is still what it was: by its files' inodes and times, before a promotion by hash."""
+        if self.data.fingerprint() != self.fingerprint:
+            return "the data changed during the measurement"
+        damaged = self.data.damage() if thoroughly else None
+        return f"the data changed: {damaged}" if damaged else None
 
     def advance(self, number: int) -> Measurement | Trial:
         """What comes next for a queued trial: a measurement to run, or the trial as it ended.
