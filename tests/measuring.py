@@ -102,6 +102,7 @@ class Bundle:
             "eval_seed": 5,
             "secret": "5ec7e7",
             "profile": "cpu",
+            "gpu": False,
             "budget": {**BUDGET, **(budget or {})},
             "metric": {"name": "score", "direction": "minimize", "bounds": [0.1, 20]},
             "environment": {},

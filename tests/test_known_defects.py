@@ -155,8 +155,10 @@ def test_i_protection_is_enforced_not_asked_for(lab: Lab) -> None:
 
 
 def test_j_a_hung_trial_ends_and_the_next_one_runs(tmp_path: Path) -> None:
-    toy = write_toy(tmp_path / "toy", task=TASK.replace("wall_seconds: 20", "wall_seconds: 1"))
-    hang = (Edit(path="train.py", search="    value =", replace="    while True: pass\n    value ="),)
+    toy = write_toy(tmp_path / "toy", task=TASK.replace("wall_seconds: 20", "wall_seconds: 3"))
+    hang = (
+        Edit(path="train.py", search="    value =", replace="    import time; time.sleep(600)\n    value ="),
+    )
     lab, _, _ = search(toy, [Proposal("hang", hang), 0.7], slots=1)
     assert [trial.status for trial in lab.ledger.sequence(lab.campaign.id)] == ["ok", "timeout", "ok"]
 

@@ -392,7 +392,7 @@ def test_an_evaluator_that_fails(tmp_path: Path) -> None:
 
 @BOTH
 def test_an_artifact_that_makes_the_scorer_hang_is_an_eval_timeout(tmp_path: Path, mode: str) -> None:
-    hang = EVALUATE.replace("    raise SystemExit", "    while True: pass")
+    hang = EVALUATE.replace("    raise SystemExit", "    import time; time.sleep(600)")
     bundle = Bundle(tmp_path / "b", HONEST, mode, evaluate=hang, budget={"eval_seconds": 0.5})
     result = bundle.measure()
     assert (result["status"], result["cause"]) == (
@@ -401,9 +401,18 @@ def test_an_artifact_that_makes_the_scorer_hang_is_an_eval_timeout(tmp_path: Pat
     )
 
 
+@BOTH
+def test_computing_on_while_being_scored_is_an_eval_timeout(tmp_path: Path, mode: str) -> None:
+    """The artifact's code goes on training in the scorer: its CPU time there is bounded as well."""
+    busy = EVALUATE.replace("    raise SystemExit", "    for _ in range(10**12): pass\n    raise SystemExit")
+    bundle = Bundle(tmp_path / "b", HONEST, mode, evaluate=busy, budget={"eval_cpu_seconds": 0.4})
+    result = bundle.measure()
+    assert result["status"] == "eval_timeout" and "CPU: used" in result["cause"]
+
+
 def test_confirmation_may_evaluate_four_times_as_long(tmp_path: Path) -> None:
-    slow = "import time\ntime.sleep(0.8)\n" + reporting('{"status": "ok", "metrics": {"score": 2}}')
-    budget = {"eval_seconds": 0.4}
+    slow = "import time\ntime.sleep(2)\n" + reporting('{"status": "ok", "metrics": {"score": 2}}')
+    budget = {"eval_seconds": 1}
     assert measure(tmp_path / "1", HONEST, evaluate=slow, budget=budget)["status"] == "eval_timeout"
     assert measure(tmp_path / "2", HONEST, evaluate=slow, budget=budget, stage="confirm")["status"] == "ok"
 

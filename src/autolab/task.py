@@ -48,13 +48,14 @@ class Budget(_Strict):
 
     `cpu_seconds` counts the whole process tree, imports included; `tokens` is a budget that gives the
     same digits on any load; `wall_seconds` always ends a run, and is the budget itself when neither of
-    the others is given.
+    the others is given. `eval_cpu_seconds` bounds what a recipe could still compute while it is scored.
     """
 
     cpu_seconds: float | None = Field(default=None, gt=0)
     tokens: int | None = Field(default=None, gt=0)
     wall_seconds: float = Field(default=600, gt=0)
     eval_seconds: float = Field(default=120, gt=0)
+    eval_cpu_seconds: float | None = Field(default=None, gt=0)
     idle_seconds: float = Field(default=60, gt=0)
     startup_seconds: float = Field(default=10, ge=0)
     memory_gb: float = Field(default=4, gt=0)

@@ -5,7 +5,6 @@ The folder is the whole interface between the lab and a runner, wherever that ru
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -20,14 +19,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autolab.errors import LabError
+from autolab.execution.bundle_folder import RESULT, SPEC
 from autolab.ledger.records import Status
 from autolab.task import Task
 
 # What to ship, side by side, to a machine where autolab is not installed; runner.py is the program.
-RUNNER_FILES = ("runner.py", "sandbox.py", "process_tree.py", "output.py")
-SPEC = "spec.json"
-RESULT = "measurement.json"
-LOG = "log.txt"
+RUNNER_FILES = (
+    *("runner.py", "measurement.py", "training.py", "artifact.py", "evaluation.py"),
+    *("phase.py", "limits.py", "process_tree.py", "sandbox.py"),
+    *("bundle_folder.py", "run_log.py", "output.py", "outcome.py"),
+)
 _RESULT_LIMIT = 4 << 20  # bytes
 
 Stage = Literal["screen", "confirm", "certify"]
@@ -39,7 +40,9 @@ class MeasurementSpec:
     """Everything that a runner must know about one measurement; the content of spec.json.
 
     `data` is the prepared data folder, `pace` a recorded clock file to replay, `secret` hex digits for
-    the evaluator alone. Cores and GPU are given to the runner when a slot is known.
+    the evaluator alone. `profile` is the profile's name, which the program gets to know; with `gpu` it sees
+    the NVIDIA devices, and only its resident memory is limited. Cores and device are given to the runner when
+    a slot is known.
     """
 
     id: str
@@ -53,6 +56,7 @@ class MeasurementSpec:
     stage: Stage = "screen"
     secret: str = ""
     profile: str = "cpu"
+    gpu: bool = False
     data: str | None = None
     pace: str | None = None
     sandbox: Sandbox = "bubblewrap"
@@ -89,7 +93,8 @@ def spec_for(
         eval_seed=eval_seed,
         stage=stage,
         secret=secret,
-        profile="gpu" if task.kind == "gpu" else "cpu",
+        profile=task.profile,
+        gpu=task.kind == "gpu",
         data=str(data.resolve()) if data else None,
         pace=str(pace.resolve()) if pace else None,
         sandbox=sandbox,
@@ -123,7 +128,7 @@ def write_bundle(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(_bytes(text))
         content = {
-            **dataclasses.asdict(spec),
+            **vars(spec),  # not asdict, which copies all that is in it
             "protected": {name: hashlib.sha256(_bytes(text)).hexdigest() for name, text in protected.items()},
         }
         (temporary / SPEC).write_text(json.dumps(content), encoding="utf-8")
