@@ -55,7 +55,9 @@ REPEATED = 16  # windows that are sent intact to both scorers
 PREFIXES = 16  # windows of which the other scorer sees the beginning only
 ALARM = 0.30  # bits per byte by which swapped words may cost more than the originals; honest: up to 0.13
 DIVERGED = 20.0  # bits per byte; nothing that was trained is so bad
-FRESH_ALARM = 0.15  # bits per byte by which fresh windows may cost more than the fixed ones
+FRESH_ALARM = (
+    0.10  # bits per byte by which fresh windows may cost more than the fixed ones (honest: about 0.04)
+)
 
 MAGIC_ROWS, MAGIC_LOGITS = 0x41524F57, 0x414C4F47
 HEADER = struct.Struct("<IIII")  # magic, rows, tokens per row, vocabulary
@@ -288,6 +290,7 @@ class Scorer:
                 fcntl.fcntl(pipe_end, fcntl.F_SETPIPE_SZ, 1 << 20)
         self.vocab, self.deadline = vocab, deadline
         self.tail = b""  # the last that it wrote to stderr
+        self.has_seen_text = False
 
     def __enter__(self) -> Scorer:
         return self
@@ -301,6 +304,7 @@ class Scorer:
 
     def logits(self, rows: list[Row]) -> np.ndarray:
         """Send rows of one length; return their logits, float32 [rows, T, vocab]."""
+        self.has_seen_text = True
         tokens = np.stack([row.inputs for row in rows])
         shape = (*tokens.shape, self.vocab)
         answer = np.empty(shape, np.float32)
@@ -367,13 +371,17 @@ class Scorer:
         while said := self._rest():
             self.tail = (self.tail + said)[-4096:]
         text = self.tail.decode("utf-8", "replace").strip()
+        last = text.splitlines()[-1][:120] if text else ""
+        if self.has_seen_text:
+            # Nothing that it says now may reach a log, for it could say held-out text: only what kind of error it was.
+            kind = last.split(":")[0]
+            text = last = kind if isinstance(getattr(builtins, kind, None), type) else ""
         print(text, file=sys.stderr)
         if code in (-9, 137):
             raise Verdict("oom", "the scorer was killed, most likely for its memory")
         unknown = "crash", f"the scorer exited with code {code} before it had answered"
         status, cause = EXITS.get(code, unknown)
-        last = text.splitlines()[-1][:120] if text and code not in (70, 71) else ""
-        raise Verdict(status, f"{cause} ({last})" if last else cause)
+        raise Verdict(status, f"{cause} ({last})" if last and code not in (70, 71) else cause)
 
     def _rest(self) -> bytes:
         try:
@@ -470,12 +478,10 @@ def audit(planned: Plan) -> tuple[dict[int, Row], int]:
         "a later token changed": changes["cut"],
     }
     for why, found in whys.items():
-        caught = sum(change > TOLERANCE for change in found)
-        if caught:
-            kind = "unstable prediction" if found is repeats else "future leak: prediction"
-            what = {"a later token changed": "cuts"}.get(why, "windows")
-            cause = f"{kind} changed by {max(found):.2g} bits when {why} ({caught} of {len(found)} {what})"
-            raise Verdict("illegal", cause)
+        if any(change > TOLERANCE for change in found):
+            # How many, and by how much, would tell an agent where the cuts are.
+            kind = "unstable prediction" if found is repeats else "future leak: a prediction"
+            raise Verdict("illegal", f"{kind} changed when {why}")
     return intact, len(changes["cut"])
 
 
@@ -510,7 +516,8 @@ def evaluate(
     pool = Pool.load(heldout, "sealed" if stage == "certify" else "val")
     extra = RENAMED + PREFIXES + REPEATED
     chosen = pool.starts(WINDOWS + extra, np.random.default_rng(FIXED_SEED))
-    fixed = plan(pool, chosen[:WINDOWS], chosen[WINDOWS:], keyed(secret, stage, "fixed"))
+    # The windows are the same for every trial, so that scores are paired; cuts and renamings never are.
+    fixed = plan(pool, chosen[:WINDOWS], chosen[WINDOWS:], keyed(secret, stage, eval_seed, "fixed"))
     found = measure(prefix, fixed, pool, deadline)
     name = "sealed_bpb" if stage == "certify" else "val_bpb"
     metrics = {name: found.bpb, f"{name}_se": found.bpb_se}
@@ -596,8 +603,9 @@ def main() -> None:
     task = json.loads(environment("AUTOLAB_TASK") or "{}")
     low = (task.get("metric", {}).get("bounds") or (0.1,))[0]
     allowed = float(task.get("budget", {}).get("eval_seconds", 600))
-    deadline = started[0] + allowed + 30  # the runner is stricter; this is for runs by hand
     stage = environment("AUTOLAB_STAGE") or "screen"
+    # The runner is stricter, and allows four times as long at confirmation; this is for runs by hand.
+    deadline = started[0] + allowed * (1 if stage == "screen" else 4) + 30
     result: dict[str, Any] = {"status": "ok", "cause": "", "metrics": {}}
     try:
         metrics = evaluate(

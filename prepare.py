@@ -24,7 +24,9 @@ where they are used: checking the data must stay quick.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import marshal
 import os
 import py_compile
 import shutil
@@ -34,6 +36,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -146,7 +149,7 @@ def write_shadow(root: Path, files: dict[str, str], shadow: Path) -> None:
     """Write a standard library that works and holds none of the held-out text.
 
     Sources of the training split (and unscored ones) are copied and compiled beforehand; held-out modules are there as
-    bytecode without docstrings. Compiled files carry no time stamps: a bind or a copy does not make them stale.
+    bytecode without docstrings, lines and columns. Compiled files carry no time stamps: a bind or a copy does not make them stale.
     """
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     tag = sys.implementation.cache_tag
@@ -155,15 +158,26 @@ def write_shadow(root: Path, files: dict[str, str], shadow: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         if split in ("train", "unscored"):
             shutil.copyfile(source, copy)
-            compiled, level = copy.parent / "__pycache__" / f"{copy.stem}.{tag}.pyc", 0
+            compiled = copy.parent / "__pycache__" / f"{copy.stem}.{tag}.pyc"
         else:
-            compiled, level = copy.with_suffix(".pyc"), 2
+            compiled = copy.with_suffix(".pyc")
         try:
-            py_compile.compile(str(source), str(compiled), name, True, level, unchecked)
-        except (py_compile.PyCompileError, UnicodeDecodeError):
+            if split in ("train", "unscored"):
+                py_compile.compile(str(source), str(compiled), name, True, 0, unchecked)
+            else:
+                code = compile(source.read_bytes(), name, "exec", dont_inherit=True, optimize=2)
+                header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
+                compiled.write_bytes(header + marshal.dumps(without_positions(code)))
+        except (py_compile.PyCompileError, SyntaxError, UnicodeDecodeError, ValueError):
             continue  # a few files are templates, not modules
     for mountpoint in ("lib-dynload", "site-packages"):
         (shadow / mountpoint).mkdir(exist_ok=True)
+
+
+def without_positions(code: CodeType) -> CodeType:
+    """The same code without line and column tables, which would tell where in the source each name stood."""
+    constants = tuple(without_positions(c) if isinstance(c, CodeType) else c for c in code.co_consts)
+    return code.replace(co_consts=constants, co_linetable=b"", co_firstlineno=1)
 
 
 def packages() -> set[Path]:

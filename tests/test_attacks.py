@@ -278,13 +278,16 @@ def test_stealing_cpu_with_many_processes(tmp_path: Path, mode: str) -> None:
 
 
 @BOTH
-def test_stealing_cpu_with_children_that_nobody_is_charged_for(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("seconds", [0.06, 0.006])  # one lives for less than a tick of the accounting
+def test_stealing_cpu_with_children_that_nobody_is_charged_for(
+    tmp_path: Path, mode: str, seconds: float
+) -> None:
     train = (
         "import os, signal, time\n"
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
         "while True:\n"
         "    if os.fork() == 0:\n"
-        "        while time.process_time() < 0.06: pass\n"
+        f"        while time.process_time() < {seconds}: pass\n"
         "        os._exit(0)\n"
         "    try: os.wait()\n"
         "    except ChildProcessError: pass\n"
@@ -293,6 +296,30 @@ def test_stealing_cpu_with_children_that_nobody_is_charged_for(tmp_path: Path, m
     bundle = Bundle(tmp_path / "b", train, mode, budget={**TINY, "cpu_seconds": 0.8, "wall_seconds": 8})
     result = bundle.measure("--cpus", core)
     assert (result["status"], result["cause"][:3]) == ("timeout", "CPU"), result
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize(
+    "call",
+    [
+        "libc.mincore(ctypes.c_void_p(page), 4096, ctypes.create_string_buffer(1))",  # what is in the page cache
+        "libc.madvise(ctypes.c_void_p(page), 4096, 21)",  # MADV_PAGEOUT: throw it out
+        "libc.posix_fadvise(0, 0, 0, 4) * -1",  # POSIX_FADV_DONTNEED; returns an error number
+        "libc.syscall(250 if x86 else 219, 0, -3, 1)",  # keyctl: the login's key ring outlives a trial
+        "libc.sched_setaffinity(0, 8, ctypes.byref(ctypes.c_ulong(1)))",  # leaving the slot's core
+        "libc.setpriority(0, 0, 19)",  # starving itself on purpose
+        "libc.ptrace(0, 0, 0, 0)",
+    ],
+)
+def test_calls_that_namespaces_do_not_separate_are_denied(tmp_path: Path, call: str) -> None:
+    train = (
+        "import ctypes, mmap, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "area = mmap.mmap(-1, 4096)\npage = ctypes.addressof(ctypes.c_char.from_buffer(area))\n"
+        "x86 = os.uname().machine == 'x86_64'\n"
+        f"assert {call} < 0, 'the call went through'\n"
+    )
+    result, _ = attack(tmp_path, train + HONEST, "bubblewrap", budget={**TINY, "memory_gb": 0.5})
+    assert result["metrics"] == {"score": 7.0}, result["cause"]
 
 
 # ---------------------------------------------------------------------------------------- filling things up
@@ -409,6 +436,16 @@ def test_an_artifact_replaced_by_a_link(tmp_path: Path, mode: str) -> None:
     )
     result, _ = attack(tmp_path, train, mode)
     assert result["status"] in ("crash", "illegal")
+
+
+@BOTH
+def test_a_path_in_the_artifact_that_is_too_long_to_copy(tmp_path: Path, mode: str) -> None:
+    train = (
+        "import os\nos.chdir(os.environ['AUTOLAB_ARTIFACT'])\n"
+        "for _ in range(6):\n    os.mkdir('d' * 200)\n    os.chdir('d' * 200)\n"
+    )
+    result, _ = attack(tmp_path, HONEST + train, mode)
+    assert (result["status"], "path" in result["cause"]) == ("illegal", True), result
 
 
 @BOTH

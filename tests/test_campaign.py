@@ -203,6 +203,36 @@ def test_ctrl_c_drains(toy: Path) -> None:
     assert left_over(toy) == []
 
 
+def test_a_reader_that_goes_away_ends_the_campaign_well(toy: Path) -> None:
+    """`autolab run | head -1`"""
+    words = [sys.executable, "-m", "autolab.cli.main", "run", "-C", str(toy), "--trials", "20"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+    assert left_over(toy) == []
+    lab, _, _ = search(toy, GOOD)
+    assert lab.ledger.undone(lab.campaign.id) == []
+
+
+def test_pausing_a_campaign_that_is_stopping_does_not_hold_it_up(toy: Path) -> None:
+    lab = start(toy)
+
+    async def session() -> str:
+        work = CampaignRun(
+            lab, Scripted([0.5 + i / 1000 for i in range(1, 400)]), local_executor(lab, 2), Limits()
+        )
+        running = asyncio.create_task(work.run())
+        while not work.running:
+            await asyncio.sleep(0)
+        work.drain("enough")
+        lab.ledger.set_campaign(lab.campaign.id, state="paused")
+        return await asyncio.wait_for(running, 60)
+
+    assert asyncio.run(session()) == "enough"
+
+
 def test_two_campaigns_on_one_directory_are_refused(toy: Path) -> None:
     with only_one(toy):
         done = subprocess.run(command(toy), capture_output=True, text=True)

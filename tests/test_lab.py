@@ -58,6 +58,15 @@ def test_data_that_changes_under_a_trial_is_tampering(tmp_path: Path) -> None:
     assert lab.data.damage() == "train/a.txt"
 
 
+def test_a_program_that_carries_too_much_text_is_refused(tmp_path: Path) -> None:
+    lab = start(
+        write_toy(tmp_path / "toy", task=TASK.replace("artifact_kb: 64", "artifact_kb: 64, program_kb: 2"))
+    )
+    run(lab, next(lab.ledger.sequence(lab.campaign.id)))
+    trial = propose(lab, ("RATE = 0.5", f"RATE = 0.9  # {'x' * 2000}"))
+    assert trial.status == "preflight_failed" and "larger than 2048 bytes" in trial.note
+
+
 def test_an_infrastructure_error_is_measured_again_three_times_at_most(toy: Path) -> None:
     lab = start(toy)
     run(lab, next(lab.ledger.sequence(lab.campaign.id)))

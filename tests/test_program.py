@@ -103,6 +103,11 @@ def test_an_assert_is_part_of_the_program() -> None:
     assert code_hash({"a.py": "x = 1\nassert x"}) != code_hash({"a.py": "x = 1"})
 
 
+def test_a_docstring_that_is_read_is_part_of_the_program() -> None:
+    one, other = ("'LR=1'\nprint(__doc__)", "'LR=2'\nprint(__doc__)")
+    assert code_hash({"a.py": one}) != code_hash({"a.py": other})
+
+
 def test_file_names_count() -> None:
     assert code_hash({"a.py": "x = 1"}) != code_hash({"b.py": "x = 1"})
 
@@ -114,6 +119,12 @@ def test_file_names_count() -> None:
         ("return 1\n", "outside function"),
         ("x = 1\0\n", "null bytes"),
         ("(" * 5000, "train.py"),
+        (
+            "".join(f"{' ' * i}try:\n{' ' * i} pass\n{' ' * i}finally:\n" for i in range(19))
+            + " " * 19
+            + "pass",
+            "finally",
+        ),
         ("", "empty"),
         ("x = '" + "a" * 2_000_000 + "'", "at most"),
     ],

@@ -102,3 +102,20 @@ def test_an_unwritable_directory_is_one_line_and_loses_nothing(ledger: Ledger, t
     with pytest.raises(LabError, match="research_results"):
         write_views(ledger, tmp_path)
     assert len(list(ledger.trials())) == 1
+
+
+def test_the_table_of_a_lost_ledger_is_kept_aside(ledger: Ledger, tmp_path: Path) -> None:
+    """It may be all that is left of it."""
+    (tmp_path / TABLE).write_text("x" * 1000)
+    finish(ledger, 1)
+    write_views(ledger, tmp_path)
+    assert (tmp_path / f"{TABLE}.old1").read_text() == "x" * 1000
+    assert len(rows(tmp_path / TABLE)) == 1
+
+
+def test_text_that_is_not_unicode_is_stored_as_question_marks(ledger: Ledger, tmp_path: Path) -> None:
+    finish(ledger, 1, hypothesis="bad \udcff")
+    trial = next(ledger.trials())
+    ledger.promote(trial, score=1.0, interval=(0.9, 1.1), gain=0.0, reason="baseline")
+    write_views(ledger, tmp_path)
+    assert rows(tmp_path / TABLE)[0]["hypothesis"] == "bad ?"

@@ -87,7 +87,7 @@ class Lab:
             files = apply_edits(ticket.parent_files, proposal.edits, self.task.protected)
         except EditRefused as reason:
             return self.refuse(number, Status.PROPOSAL_FAILED, str(reason), proposal)
-        problem = preflight(files)
+        problem = preflight(files, 1024 * self.task.budget.program_kb)
         if problem is not None:
             return self.refuse(number, Status.PREFLIGHT_FAILED, problem, proposal)
         repeats = self.ledger.queue_trial(number, files, proposal)
@@ -122,7 +122,8 @@ class Lab:
     def needed(self, trial: Trial, stage: str, replicate: int = 0) -> Measurement:
         """The measurement of a stage: finished, or the next attempt at it."""
         prefix = f"{trial.id}-{stage}-{replicate}"
-        tried = [m for m in self.ledger.measurements(trial.number) if m.id.startswith(prefix + "-")]
+        known = self.ledger.measurements(trial.number)
+        tried = sorted((m for m in known if m.id.startswith(prefix + "-")), key=lambda m: m.attempt)
         attempt = len(tried) + 1
         if tried:
             last = tried[-1]

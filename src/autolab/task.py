@@ -60,6 +60,7 @@ class Budget(_Strict):
     startup_seconds: float = Field(default=10, ge=0)
     memory_gb: float = Field(default=4, gt=0)
     artifact_kb: int = Field(default=1_048_576, gt=0)
+    program_kb: int = Field(default=1024, gt=0)
     processes: int = Field(default=64, gt=0)
 
     @model_validator(mode="after")

@@ -339,10 +339,10 @@ class CampaignRun:
 
     def drain(self, reason: str) -> None:
         """Let what is running end, start nothing more."""
+        self._unpaused.set()
         if not self._draining.is_set():
             self.reason = reason
             self._draining.set()
-            self._unpaused.set()
             self._emit("draining", text=reason)
 
     async def _drained(self, slots: list[asyncio.Task[None]]) -> None:
@@ -365,7 +365,7 @@ class CampaignRun:
                 elif state == "cancelling":
                     self.drain("stopped by `autolab stop --now`")
                     raise asyncio.CancelledError
-                elif state == "paused" and self._unpaused.is_set():
+                elif state == "paused" and self._unpaused.is_set() and not self._draining.is_set():
                     self._unpaused.clear()
                     self._emit("paused")
                 elif state == "running" and not self._unpaused.is_set():
@@ -406,7 +406,11 @@ class CampaignRun:
     def _emit(
         self, kind: str, trial: Trial | None = None, measurement: Measurement | None = None, text: str = ""
     ) -> None:
-        self.listener(Event(kind, trial, measurement, text))
+        try:
+            self.listener(Event(kind, trial, measurement, text))
+        except OSError:  # the terminal or the pipe is gone: end as if asked to
+            self.listener = lambda event: None
+            self.drain("nobody reads the output any more")
 
     def utilisation(self) -> float:
         """Share of the slots' time that measurements took since the start."""

@@ -40,7 +40,7 @@ class Reporter:
         )
         for text in warnings:
             click.secho(text, fg="red", bold=True)
-        if sys.stdout.isatty():
+        if sys.stdout is not None and sys.stdout.isatty():
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
             self._progress = Progress(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sqlite3
 import sys
 from typing import Any
@@ -61,21 +62,27 @@ def main() -> Any:
         return cli.main(standalone_mode=False)
     except LabError as problem:
         click.echo(f"autolab: {problem}", err=True)
+    except click.exceptions.NoArgsIsHelpError as nothing:
+        nothing.show()
     except click.ClickException as problem:
-        problem.show()
+        click.echo(f"autolab: {' '.join(problem.format_message().split())} (see `autolab --help`)", err=True)
     except (click.Abort, KeyboardInterrupt):
         click.echo("autolab: interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read our output has gone; nothing may be written to it any more, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)
     except (sqlite3.Error, OSError) as error:
         from pathlib import Path
 
         from autolab.ledger.store import ledger_problem
 
-        where = getattr(error, "filename", None) or ".autolab/ledger.sqlite"
-        click.echo(f"autolab: {ledger_problem(error, Path(str(where)))}", err=True)
+        if isinstance(error, sqlite3.Error) or error.filename:
+            where = getattr(error, "filename", None) or ".autolab/ledger.sqlite"
+            click.echo(f"autolab: {ledger_problem(error, Path(str(where)))}", err=True)
+        else:
+            click.echo(f"autolab: {error.strerror or error}", err=True)
     sys.exit(2)
 
 

@@ -55,9 +55,8 @@ def _same(lab: Lab, executor: Executor, trial: Trial) -> dict[str, object]:
     ]
     if not scored:
         raise LabError(f"trial {trial.id} was never scored: {trial.status}", mend="`autolab show` tells why")
-    again = [lab.again(m, fresh=None) for m in scored[-1:]]
-    done = asyncio.run(run_all(lab, executor, [(m, scored[-1].clock) for m in again]))
-    before, after = scored[-1], done[0]
+    before = next((m for m in scored if m.stage == "confirm"), scored[-1])
+    (after,) = asyncio.run(run_all(lab, executor, [(lab.again(before, fresh=None), before.clock)]))
     same, metric = after.score == before.score, lab.task.metric.name
     if after.score is None:
         text = f"{trial.id}: the replay ended as {after.status}: {after.cause}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CLOCK_LIMIT = 64 << 10  # bytes
 DEEPEST = 16  # nesting of folders in an artifact
+LONGEST = 512  # bytes of a path in it
 
 
 def collect(measurement: Measurement) -> None:
@@ -38,6 +39,8 @@ def collect(measurement: Measurement) -> None:
     files = 0
     for folder, name, info in _walk(bundle.artifact):
         relative = os.path.relpath(os.path.join(folder, name), bundle.artifact)
+        if len(os.fsencode(relative)) > LONGEST:
+            raise Outcome("illegal", f"the artifact holds a path of more than {LONGEST} bytes")
         target = os.path.join(bundle.collected, relative)
         if stat.S_ISDIR(info.st_mode):
             os.mkdir(target, 0o755)

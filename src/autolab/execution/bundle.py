@@ -26,7 +26,7 @@ from autolab.task import Task
 # What to ship, side by side, to a machine where autolab is not installed; runner.py is the program.
 RUNNER_FILES = (
     *("runner.py", "measurement.py", "training.py", "artifact.py", "evaluation.py"),
-    *("phase.py", "limits.py", "process_tree.py", "sandbox.py"),
+    *("phase.py", "limits.py", "process_tree.py", "sandbox.py", "syscalls.py"),
     *("bundle_folder.py", "run_log.py", "output.py", "outcome.py"),
 )
 _RESULT_LIMIT = 4 << 20  # bytes

@@ -13,6 +13,7 @@ from .bundle_folder import read_small
 from .limits import Limits
 from .outcome import Outcome
 from .phase import run_phase
+from .syscalls import seccomp_filter
 
 TYPE_CHECKING = False  # as in typing, whose import would take long
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .measurement import Measurement
 
 RESULT_LIMIT = 1 << 20  # bytes
+ABSURD = 1e100  # no measurement is that large, and sums of such would overflow
 STATUSES = ("ok", "nan", "illegal", "crash", "oom", "gate_missed")  # that an evaluator may report
 
 
@@ -36,7 +38,13 @@ def evaluate(measurement: Measurement) -> None:
         args_file = os.path.join(bundle.run, "scorer.args")
         with open(args_file, "wb") as file:
             file.write(sandbox.packed(measurement.sandbox_arguments(training=False, env=scorer_env)))
-        prefix = sandbox.launch_prefix(measurement.bwrap, args_file)
+        filter_file = None
+        calls = seccomp_filter()
+        if calls is not None:
+            filter_file = os.path.join(bundle.run, "scorer.seccomp")
+            with open(filter_file, "wb") as file:
+                file.write(calls)
+        prefix = sandbox.launch_prefix(measurement.bwrap, args_file, filter_file)
     else:
         prefix = sandbox.plain_prefix(bundle.workspace, scorer_env)
     result = os.path.join(bundle.evaluation, "result.json")
@@ -119,6 +127,8 @@ def _raise_reported(measurement: Measurement, reported: bytes) -> NoReturn:
 def _raise_for_score(measurement: Measurement, score: float) -> None:
     """Raise Outcome `nan` or `illegal` for a score that cannot be."""
     name = measurement.spec["metric"]["name"]
+    if abs(score) > ABSURD and math.isfinite(score):
+        raise Outcome("illegal", f"score {score:g} cannot be")
     if not math.isfinite(score):
         raise Outcome("nan", f"{name} is {score}")
     bounds = measurement.spec["metric"].get("bounds")

@@ -255,8 +255,8 @@ class ProcessTree:
     def _look_for_hidden_time(self, before: dict[int, Stat], now: dict[int, Stat]) -> None:
         """A parent that ignores SIGCHLD is never charged for its children, so their time would be lost.
 
-        It shows when more time has vanished with children than their living parent was charged for
-        children. From then on the tree counts as having used its cores without a pause.
+        It shows in its signal mask, or when more time has vanished with children than their living parent
+        was charged for. From then on the tree counts as having used its cores without a pause.
         """
         for pid, last in before.items():
             if pid in now or last.ppid not in now:
@@ -265,7 +265,7 @@ class ProcessTree:
             key = (parent.pid, parent.start)
             vanished = self._vanished_ticks.get(key, 0) + last.own_ticks + last.children_ticks
             self._vanished_ticks[key] = vanished
-            if vanished > parent.children_ticks + _SLACK_TICKS:
+            if vanished > parent.children_ticks + _SLACK_TICKS or _ignores_children(parent.pid):
                 self._hides_time = True
 
     @property
@@ -359,3 +359,11 @@ def exit_of(status: int, in_sandbox: bool) -> tuple[int | None, str | None]:
 
 if sys.platform != "linux":  # pragma: no cover
     raise ImportError("the runner needs Linux: it counts processes in /proc")
+
+
+def _ignores_children(pid: int) -> bool:
+    """Whether a process ignores SIGCHLD, so that the kernel reaps its children and forgets their time."""
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"SigIgn:"):
+            return bool(int(line.split()[1], 16) >> 16 & 1)
+    return False

@@ -248,13 +248,17 @@ def packed(args: Iterable[str]) -> bytes:
     return b"".join(os.fsencode(arg) + b"\0" for arg in args)
 
 
-def launch_prefix(bwrap: str, args_file: str) -> list[str]:
+def launch_prefix(bwrap: str, args_file: str, filter_file: str | None) -> list[str]:
     """An argv prefix that starts each command in a fresh sandbox with the arguments in `args_file`.
 
-    bwrap itself gets an empty environment: /proc/1/environ inside shows what it was started with.
+    `filter_file` holds a seccomp filter. bwrap itself gets an empty environment: /proc/1/environ inside
+    shows what it was started with.
     """
-    script = 'exec 9<"$1" && shift && exec /usr/bin/env -i ' + f"'{bwrap}'" + ' --args 9 -- "$@"'
-    return ["/bin/sh", "-c", script, "sandbox", args_file]
+    denied = "" if filter_file is None else " --seccomp 8"
+    script = (
+        'exec 9<"$1" 8<"$2" && shift 2 && exec /usr/bin/env -i ' + f"'{bwrap}'{denied}" + ' --args 9 -- "$@"'
+    )
+    return ["/bin/sh", "-c", script, "sandbox", args_file, filter_file or "/dev/null"]
 
 
 def plain_prefix(workspace: str, environment: dict[str, str]) -> list[str]:

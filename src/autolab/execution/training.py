@@ -12,6 +12,7 @@ from . import process_tree, sandbox
 from .limits import Limits, over_cpu, over_disk, over_memory
 from .outcome import Outcome
 from .phase import run_phase
+from .syscalls import seccomp_filter
 
 TYPE_CHECKING = False  # as in typing, whose import would take long
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ def train(measurement: Measurement) -> None:
         gate_reader, gate = os.pipe()
         keep = (args, status_writer, gate_reader)
         options = ["--args", args, "--json-status-fd", status_writer, "--block-fd", gate_reader]
+        calls = seccomp_filter()
+        if calls is not None:
+            denied = os.memfd_create("seccomp")
+            os.write(denied, calls)
+            os.lseek(denied, 0, os.SEEK_SET)
+            keep += (denied,)
+            options += ["--seccomp", denied]
         argv = [measurement.bwrap, *map(str, options), "--", *argv]
         env = {}
 

@@ -10,6 +10,11 @@ from typing import Any
 from autolab.task import Edit
 
 
+def storable(text: str) -> str:
+    """The text with what no file can hold (lone surrogates, from bytes that are not UTF-8) as question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class Status(enum.StrEnum):
     """What became of a trial or a measurement; exactly one applies."""
 
@@ -60,6 +65,11 @@ class Proposal:
     move: str = ""  # the harness' own name of what it changed, for learning from outcomes
     tokens: int = 0  # spent by the model that wrote it
     cost_usd: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("hypothesis", "surface", "expected_effect", "rationale", "move"):
+            object.__setattr__(self, name, storable(getattr(self, name)))
+        object.__setattr__(self, "sources", tuple(storable(source) for source in self.sources))
 
 
 @dataclass(frozen=True)

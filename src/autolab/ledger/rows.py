@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import fields, replace
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from autolab.ledger.records import Campaign, Measurement, Proposal, Status, Trial, TrialState, Verdict
 from autolab.task import Edit
 
+Record = TypeVar("Record")
 
+
+def _readable(convert: Callable[[sqlite3.Row], Record]) -> Callable[[sqlite3.Row], Record]:
+    """A row that cannot be read is a damaged database, whatever it was that broke."""
+
+    @functools.wraps(convert)
+    def checked(row: sqlite3.Row) -> Record:
+        try:
+            return convert(row)
+        except (ValueError, TypeError, KeyError) as error:
+            raise sqlite3.DatabaseError(f"a row cannot be read: {error}") from None
+
+    return checked
+
+
+@_readable
 def campaign_of(row: sqlite3.Row) -> Campaign:
     return Campaign(
         row["id"],
@@ -31,13 +48,14 @@ def encode_proposal(proposal: Proposal) -> dict[str, Any]:
     return encoded
 
 
-@lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)
 def _decode_proposal(text: str) -> Proposal:
     raw = json.loads(text)
     raw["edits"] = tuple(Edit.model_construct(**edit) for edit in raw["edits"])
     return Proposal(**{**raw, "sources": tuple(raw["sources"])})
 
 
+@_readable
 def trial_of(row: sqlite3.Row) -> Trial:
     return Trial(
         number=row["number"],
@@ -67,6 +85,7 @@ def trial_of(row: sqlite3.Row) -> Trial:
     )
 
 
+@_readable
 def measurement_of(row: sqlite3.Row) -> Measurement:
     base = Measurement(
         id=row["id"],

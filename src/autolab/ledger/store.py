@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import sqlite3
 import time
@@ -20,7 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from autolab.errors import LabError
-from autolab.ledger.records import Campaign, Measurement, Promotion, Proposal, Status, Trial, Verdict
+from autolab.ledger.records import (
+    Campaign,
+    Measurement,
+    Promotion,
+    Proposal,
+    Status,
+    Trial,
+    Verdict,
+    storable,
+)
 from autolab.ledger.rows import campaign_of, encode_proposal, measurement_of, trial_of
 from autolab.program.hashing import Files, code_hash, program_id
 
@@ -33,12 +43,20 @@ class Ledger:
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
+        self.program = lru_cache(maxsize=64)(self._program)
         if not create and not path.exists():
             raise LabError(
                 "no campaign has run here yet", where=str(path.parent.parent), mend="start one: `autolab run`"
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not create and not os.access(path.parent, os.W_OK):
+                uri = f"{path.resolve().as_uri()}?mode=ro" + (
+                    "" if Path(f"{path}-wal").exists() else "&immutable=1"
+                )
+                self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+                self._db.row_factory = sqlite3.Row
+                return
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -47,11 +65,15 @@ class Ledger:
             self._ensure_schema()
         except (sqlite3.Error, OSError) as error:
             raise ledger_problem(error, path) from None
-        self.program = lru_cache(maxsize=64)(self._program)
 
     def close(self) -> None:
         """Close the file; everything committed is already safe."""
         self._db.close()
+
+    def damage(self) -> str | None:
+        """What SQLite's own check finds wrong, or None."""
+        found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        return None if found == "ok" else str(found)
 
     def __enter__(self) -> Ledger:
         return self
@@ -130,7 +152,10 @@ class Ledger:
         row = self._db.execute("SELECT files FROM program WHERE id = ?", (name,)).fetchone()
         if row is None:
             raise KeyError(name)
-        files: dict[str, str] = json.loads(zlib.decompress(row["files"]))
+        try:
+            files: dict[str, str] = json.loads(zlib.decompress(row["files"]))
+        except (ValueError, zlib.error) as error:
+            raise sqlite3.DatabaseError(f"program {name}: {error}") from None
         return files
 
     # campaigns ----------------------------------------------------------------------------------
@@ -153,16 +178,12 @@ class Ledger:
 
     def campaigns(self) -> list[Campaign]:
         """All campaigns, oldest first."""
-        return [
-            campaign_of(row) for row in self._db.execute("SELECT * FROM campaign ORDER BY created_at, rowid")
-        ]
+        return [campaign_of(row) for row in self._db.execute("SELECT * FROM campaign ORDER BY rowid")]
 
     def campaign(self, name: str | None = None) -> Campaign:
         """One campaign; the newest if no name is given. Raises LabError."""
         if name is None:
-            row = self._db.execute(
-                "SELECT * FROM campaign ORDER BY created_at DESC, rowid DESC LIMIT 1"
-            ).fetchone()
+            row = self._db.execute("SELECT * FROM campaign ORDER BY rowid DESC LIMIT 1").fetchone()
         else:
             row = self._db.execute("SELECT * FROM campaign WHERE id = ?", (name,)).fetchone()
         if row is None:
@@ -182,7 +203,8 @@ class Ledger:
     def steer(self, campaign: str, text: str) -> None:
         """Record a person's guidance for the agents of a campaign."""
         self._db.execute(
-            "INSERT INTO steering (campaign, text, at) VALUES (?, ?, ?)", (campaign, text, time.time())
+            "INSERT INTO steering (campaign, text, at) VALUES (?, ?, ?)",
+            (campaign, storable(text), time.time()),
         )
 
     def guidance(self, campaign: str, last: int = 20) -> list[tuple[float, str]]:
@@ -311,7 +333,7 @@ class Ledger:
         """One trial by its number, its id, or `master`. Raises LabError."""
         if name == "master":
             return self.trial(self.master(self.campaign().id).trial)
-        if name.isdecimal():
+        if name.isdecimal() and len(name) < 19:  # SQLite counts up to 2**63
             return self.trial(int(name))
         row = self._db.execute("SELECT * FROM trial WHERE id = ?", (name,)).fetchone()
         if row is None:

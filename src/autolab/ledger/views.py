@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -99,8 +100,8 @@ def timestamp(at: float) -> str:
 def master_record(ledger: Ledger, campaign: str) -> dict[str, Any]:
     """What research_live_master.json says: the master, its files in full, and the way to it."""
     settings = ledger.campaign(campaign)
+    master = ledger.master(campaign)
     chain = ledger.promotions(campaign)
-    master = chain[-1]
     trial = ledger.trial(master.trial)
     measurements = ledger.measurements(trial.number)
     return {
@@ -132,6 +133,8 @@ def master_record(ledger: Ledger, campaign: str) -> dict[str, Any]:
 def _write_table(ledger: Ledger, path: Path, rebuild: bool) -> None:
     reached, length = (int(part) for part in (ledger.meta("table") or "0 0").split())
     actual = path.stat().st_size if path.exists() else -1
+    if length == 0 and path.is_file() and actual > len(HEADER):
+        _keep_aside(path)  # of a ledger that is gone; it may be all that is left of it
     if rebuild or actual != length or length == 0:
         reached = 0
         with replacing(path) as table:
@@ -149,6 +152,13 @@ def _write_table(ledger: Ledger, path: Path, rebuild: bool) -> None:
         with open(path, "a", encoding="utf-8", newline="\n") as table:
             table.write("".join(lines))
     ledger.set_meta("table", f"{reached} {path.stat().st_size}")
+
+
+def _keep_aside(path: Path) -> None:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.old{number}")).exists():
+        number += 1
+    path.rename(aside)
 
 
 def _rows(ledger: Ledger, after: int) -> Iterator[tuple[int, str]]:
@@ -181,10 +191,12 @@ def replacing(path: Path) -> Iterator[TextIO]:
     """A text file under a temporary name beside `path`; flushed to the disk and renamed at the end."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        with open(temporary, "w", encoding="utf-8", errors="replace", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

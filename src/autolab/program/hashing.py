@@ -10,6 +10,7 @@ from functools import lru_cache
 from types import CodeType
 
 Files = Mapping[str, str]
+MAX_FINALLY_DEPTH = 6
 
 
 def program_id(files: Files) -> str:
@@ -44,14 +45,31 @@ def code_hash(files: Files) -> str:
 def python_meaning(source: str) -> bytes:
     """The compiled code of a Python file without docstrings and line numbers; nothing is executed.
 
-    Raises SyntaxError, ValueError, RecursionError or MemoryError if it does not compile.
+    Raises SyntaxError, ValueError, RecursionError or MemoryError if it does not compile. Docstrings stay if the
+    source speaks of `__doc__`: then they are part of what it does.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(source)
-        _drop_docstrings(tree)
+        if _finally_depth(tree) > MAX_FINALLY_DEPTH:
+            raise ValueError(f"try/finally is nested more than {MAX_FINALLY_DEPTH} deep")
+        if "__doc__" not in source:
+            _drop_docstrings(tree)
         code = compile(tree, "", "exec", dont_inherit=True, optimize=0)
         return _code_text(code).encode("utf-8", "surrogatepass")
+
+
+def _finally_depth(node: ast.AST) -> int:
+    """How deep try/finally statements are nested. The compiler writes a `finally` body twice, so the code of
+    n nested ones is 2**n times as long: 700 bytes of source can take gigabytes."""
+    deepest = max(
+        (_finally_depth(child) for child in ast.iter_child_nodes(node) if _may_hold_try(child)), default=0
+    )
+    return deepest + bool(getattr(node, "finalbody", None))
+
+
+def _may_hold_try(node: ast.AST) -> bool:
+    return isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case)
 
 
 def _drop_docstrings(node: ast.AST) -> None:

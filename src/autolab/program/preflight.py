@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from autolab.program.hashing import Files, python_meaning
 
-MAX_FILE_BYTES = 1_048_576
+MAX_BYTES = 1_048_576
 
 
-def preflight(files: Files) -> str | None:
-    """The reason why these files cannot be run, or None.
+def preflight(files: Files, limit: int = MAX_BYTES) -> str | None:
+    """The reason why these files cannot be run, or None; together they may take `limit` bytes.
 
     Python files must parse and compile. Nothing is executed.
     """
+    total = 0
     for path, text in files.items():
         try:
-            size = len(text.encode())
+            total += len(text.encode())
         except UnicodeEncodeError:
             return f"{path}: text is not valid Unicode"
-        if size > MAX_FILE_BYTES:
-            return f"{path}: {size} bytes; at most {MAX_FILE_BYTES}"
+        if total > limit:
+            return f"{path}: the program is larger than {limit} bytes; at most that is allowed"
         if not text.strip():
             return f"{path}: is empty"
         if not path.endswith(".py"):
