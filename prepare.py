@@ -149,7 +149,8 @@ def write_shadow(root: Path, files: dict[str, str], shadow: Path) -> None:
     """Write a standard library that works and holds none of the held-out text.
 
     Sources of the training split (and unscored ones) are copied and compiled beforehand; held-out modules are there as
-    bytecode without docstrings, lines and columns. Compiled files carry no time stamps: a bind or a copy does not make them stale.
+    bytecode without docstrings, lines and columns. Compiled files carry no time stamps: a bind or a copy does not make
+    them stale.
     """
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     tag = sys.implementation.cache_tag
