@@ -33,6 +33,16 @@ def test_reads_the_toy_task(toy: Path) -> None:
         (lambda text: "", "no keys"),
         (lambda text: text + "gates: [{metric: accuracy}]\n", "at_least"),
         (lambda text: text + "profile: gpu\n", "profile"),
+        (lambda text: text + "name: again\n", "twice"),
+        (lambda text: text.replace("wall_seconds: 20", "wall_seconds: true"), "budget.wall_seconds"),
+        (lambda text: text.replace("wall_seconds: 20", "wall_seconds: '20'"), "budget.wall_seconds"),
+        (lambda text: text.replace("wall_seconds: 20", "wall_seconds: .inf"), "budget.wall_seconds"),
+        (lambda text: text.replace("bounds: [0, 100]", "bounds: [-.inf, .inf]"), "metric.bounds"),
+        (lambda text: text + "gates: [{metric: loss, at_least: .nan}]\n", "at_least"),
+        (lambda text: text.replace("[train.py]", "[./train.py]"), "./train.py"),
+        (lambda text: text.replace("[train.py]", "[train.py, task.yaml]"), "belongs to the lab"),
+        (lambda text: text.replace("[train.py]", "[.autolab/ledger.sqlite]"), "belongs to the lab"),
+        (lambda text: text + "profiles: {gpu: {budget: {wall_secs: 3}}}\n", "wall_secs"),
     ],
 )
 def test_a_wrong_task_is_one_line_that_names_the_key(toy: Path, change, named: str) -> None:

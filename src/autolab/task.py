@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -18,11 +18,16 @@ from autolab.errors import LabError
 
 TASK_FILE = "task.yaml"
 
+# Strict: `true` and '20' are no numbers. The limits are beyond every machine, and before every overflow.
+Number = Annotated[float, Field(strict=True)]
+Seconds = Annotated[float, Field(strict=True, gt=0, le=1e9)]
+Count = Annotated[int, Field(strict=True, gt=0, le=10**15)]
+
 
 class _Strict(BaseModel):
     """An unknown key is an error that names it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Metric(_Strict):
@@ -33,8 +38,8 @@ class Metric(_Strict):
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$")
     direction: Literal["minimize", "maximize"] = "minimize"
-    bounds: tuple[float, float] | None = None
-    min_effect: float = Field(default=0.0, ge=0)
+    bounds: tuple[Number, Number] | None = None
+    min_effect: Number = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Metric:
@@ -51,17 +56,17 @@ class Budget(_Strict):
     the others is given. `eval_cpu_seconds` bounds what a recipe could still compute while it is scored.
     """
 
-    cpu_seconds: float | None = Field(default=None, gt=0)
-    tokens: int | None = Field(default=None, gt=0)
-    wall_seconds: float = Field(default=600, gt=0)
-    eval_seconds: float = Field(default=120, gt=0)
-    eval_cpu_seconds: float | None = Field(default=None, gt=0)
-    idle_seconds: float = Field(default=60, gt=0)
-    startup_seconds: float = Field(default=10, ge=0)
-    memory_gb: float = Field(default=4, gt=0)
-    artifact_kb: int = Field(default=1_048_576, gt=0)
-    program_kb: int = Field(default=1024, gt=0)
-    processes: int = Field(default=64, gt=0)
+    cpu_seconds: Seconds | None = None
+    tokens: Count | None = None
+    wall_seconds: Seconds = 600
+    eval_seconds: Seconds = 120
+    eval_cpu_seconds: Seconds | None = None
+    idle_seconds: Seconds = 60
+    startup_seconds: Number = Field(default=10, ge=0, le=1e9)
+    memory_gb: Number = Field(default=4, gt=0, le=1e6)
+    artifact_kb: Count = 1_048_576
+    program_kb: Count = 1024
+    processes: Count = 64
 
     @model_validator(mode="after")
     def _one_currency(self) -> Budget:
@@ -74,8 +79,8 @@ class Gate(_Strict):
     """A condition beside the metric; a trial that misses it is `gate_missed`, whatever its score."""
 
     metric: str
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
 
     @model_validator(mode="after")
     def _some_limit(self) -> Gate:
@@ -150,8 +155,11 @@ class Task(_Strict):
     def _plain_paths(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
         for path in paths:
             parts = Path(path).parts
-            if not path or Path(path).is_absolute() or ".." in parts or "\\" in path or "\0" in path:
+            plain = path == str(PurePosixPath(path)) and ".." not in parts and not Path(path).is_absolute()
+            if not plain or path == "." or "\\" in path or "\0" in path:
                 raise ValueError(f"{path!r} must be a plain path below the task's directory")
+            if path == TASK_FILE or parts[0] in (".autolab", ".git"):
+                raise ValueError(f"{path!r} belongs to the lab")
         if len(set(paths)) != len(paths):
             raise ValueError("a path is listed twice")
         return paths
@@ -161,6 +169,10 @@ class Task(_Strict):
         both = set(self.editable) & set(self.protected)
         if both:
             raise ValueError(f"{sorted(both)[0]!r} is both editable and protected")
+        for name, profile in self.profiles.items():
+            unknown = set(profile.budget) - set(Budget.model_fields)
+            if unknown:
+                raise ValueError(f"profiles.{name}.budget has the unknown key {sorted(unknown)[0]!r}")
         for move in self.moves:
             for edit in move.edits:
                 if edit.path not in self.editable:
@@ -186,6 +198,20 @@ class Task(_Strict):
         return reference - score if self.metric.direction == "minimize" else score - reference
 
 
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML lets the last of two equal keys win in silence; here they are an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", node.start_mark
+                )
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
 def load_task(directory: Path, profile: str = "cpu") -> Task:
     """Read `directory/task.yaml` with `profile` applied.
 
@@ -194,15 +220,17 @@ def load_task(directory: Path, profile: str = "cpu") -> Task:
     """
     path = directory / TASK_FILE
     try:
-        raw = yaml.load(
-            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise LabError(
             "there is no task.yaml", where=str(directory), mend="run `autolab init` here, or `cd` to a lab"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"cannot be read: {error}", where=str(path), mend="check the file's rights") from None
+    except UnicodeDecodeError:
+        raise LabError("is not UTF-8 text", where=str(path), mend="convert it") from None
+    except OSError as error:
+        raise LabError(
+            f"cannot be read: {error.strerror}", where=str(path), mend="is it a file of yours?"
+        ) from None
     except yaml.YAMLError as error:
         raise LabError(f"is not valid YAML: {error}", where=str(path), mend="mend that line") from None
     if not isinstance(raw, dict):

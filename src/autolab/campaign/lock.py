@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,13 +29,16 @@ def only_one(root: Path) -> Iterator[None]:
                     time.sleep(patience)
                     continue
                 lock.seek(0)
+                pid, command = _who(lock.read())
+                ends = "`autolab stop` ends it; `autolab status` and `steer` work beside it"
                 raise LabError(
-                    f"another `autolab run` is at work here (process {lock.read().strip() or 'unknown'})",
+                    f"another `autolab {command}` is at work here (process {pid})",
                     where=str(root),
-                    mend="`autolab stop` ends it; `autolab status` and `steer` work beside it",
+                    mend=ends if command == "run" else "wait until it has ended",
                 ) from None
         lock.truncate(0)
-        lock.write(str(os.getpid()))
+        words = [word for word in sys.argv[1:] if word.isalpha()]
+        lock.write(f"{os.getpid()} {words[0] if words else 'run'}")
         lock.flush()
         yield
 
@@ -46,10 +50,16 @@ def holder(root: Path) -> str | None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return lock.read().strip() or "unknown"
+                return _who(lock.read())[0]
     except OSError:
         pass
     return None
+
+
+def _who(text: str) -> tuple[str, str]:
+    """(process id, command) from the lock's content."""
+    pid, _, command = text.strip().partition(" ")
+    return pid or "unknown", command or "run"
 
 
 def _lock_file(root: Path) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from autolab.campaign.lock import holder
 from autolab.cli import options
 from autolab.errors import LabError
 from autolab.ledger.views import MASTER, TABLE, replacing, write_views
@@ -16,8 +17,16 @@ def _set_state(directory: Path, state: str, said: str) -> None:
 
     with open_lab(options.find_root(directory)) as ledger:
         campaign = ledger.campaign()
-        if campaign.state not in ("running", "paused", "stopping"):
-            click.echo(f"{campaign.id} is not running ({campaign.state})")
+        if holder(ledger.path.parent.parent) is None:
+            how = (
+                campaign.state
+                if campaign.state in ("finished", "stopped")
+                else "interrupted; `autolab run` goes on"
+            )
+            click.echo(f"{campaign.id} is not running ({how})")
+            return
+        if campaign.state in ("stopping", "cancelling") and state in ("running", "paused"):
+            click.echo(f"{campaign.id} is stopping already")
             return
         ledger.set_campaign(campaign.id, state=state)
         click.echo(f"{campaign.id}: {said}")
@@ -82,11 +91,8 @@ def adopt(directory: Path, campaign: str | None, force: bool) -> None:
         known = [ledger.program(step.program) for step in ledger.promotions(chosen.id)]
         for name in files:
             path = root / name
-            if (
-                not force
-                and path.exists()
-                and path.read_text(encoding="utf-8") not in [old.get(name) for old in known]
-            ):
+            ours = [old[name].encode() for old in known if name in old]
+            if not force and path.exists() and path.read_bytes() not in ours:
                 raise LabError(
                     "was changed by hand since the campaign began",
                     where=str(path),

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from autolab.cli import options
 from autolab.errors import LabError
 from autolab.execution.local import visible_gpus
 from autolab.execution.sandbox import available
-from autolab.lab import open_lab
+from autolab.lab import STATE_DIRECTORY, open_lab
+from autolab.ledger.store import ledger_problem
 from autolab.task import load_task
 
 
@@ -93,8 +95,12 @@ def _lab(directory: Path) -> list[tuple[str, str, str]]:
     try:
         with open_lab(root) as ledger:
             count = sum(ledger.count().values())
-            checks.append(("ledger", "ok", f"{len(ledger.campaigns())} campaigns, {count} finished trials"))
+            damage = ledger.damage()
+            text = f"{len(ledger.campaigns())} campaigns, {count} finished trials"
+            checks.append(("ledger", "no" if damage else "ok", f"damaged: {damage}" if damage else text))
     except LabError as problem:
         state = "ok" if "no campaign has run" in str(problem) else "no"
         checks.append(("ledger", state, str(problem)))
+    except sqlite3.Error as error:
+        checks.append(("ledger", "no", str(ledger_problem(error, root / STATE_DIRECTORY / "ledger.sqlite"))))
     return checks

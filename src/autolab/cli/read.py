@@ -31,26 +31,27 @@ def status(directory: Path, campaign: str | None, as_json: bool) -> None:
     if as_json:
         options.emit(summary)
         return
+    waiting = "under way" if summary["alive"] else "waiting"
     click.echo(
         f"{summary['campaign']}  {summary['state']}  {summary['trials']} trials finished, "
-        f"{len(summary['running'])} under way"
+        f"{len(summary['running'])} {waiting}"
     )
     outcomes = ", ".join(f"{count} {name}" for name, count in summary["outcomes"].items())
     click.echo(f"outcomes  {outcomes or 'none yet'}")
     master = summary["master"]
     if master is None:
-        click.echo("master    none yet: the baseline is being measured")
+        click.echo(f"master    none: the baseline {summary['baseline']}")
     else:
         score = score_text(master["score"], master["score_low"], master["score_high"])
         click.echo(
-            f"master    {summary['metric']} {score}  trial {master['trial']}, {master['promotions']} promotions"
+            f"master    {summary['metric']} {score}  trial {master['trial']}, {promoted(master['promotions'])}"
         )
         click.echo(
             f"gain      {master['gain_total']:+.4g} over the baseline ({summary['baseline_score']:.6g})"
             + (f", noise {summary['noise_sd']:.2g} a run" if summary["noise_sd"] is not None else "")
         )
     for item in summary["running"]:
-        click.echo(f"under way {item['trial']}  {item['state']}  {item['hypothesis'][:50]}")
+        click.echo(f"{waiting:<9} {item['trial']}  {item['state']}  {item['hypothesis'][:50]}")
     if summary["evidence"] == "self_reported":
         click.secho("scores are self-reported by the recipe: anything it prints counts", fg="red")
     if summary["sandbox"] == "none":
@@ -68,7 +69,8 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
         outcomes[verdict or state] = outcomes.get(verdict or state, 0) + count
     promotions = ledger.promotions(campaign.id)
     state = campaign.state
-    if state in ("running", "paused", "stopping", "cancelling") and holder(root) is None:
+    alive = holder(root) is not None
+    if state in ("running", "paused", "stopping", "cancelling") and not alive:
         state = "interrupted; `autolab run` goes on"
     last = ledger.last_measurement(campaign.id)
     return {
@@ -76,6 +78,8 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
         "task": campaign.task,
         "comparability_key": campaign.key,
         "state": state,
+        "alive": alive,
+        "baseline": _baseline_text(ledger, campaign),
         "metric": campaign.config["task"]["metric"]["name"],
         "trials": sum(outcomes.values()),
         "outcomes": outcomes,
@@ -103,6 +107,19 @@ def master_summary(ledger: Ledger, promotions: list[Promotion], campaign: Campai
     }  # fmt: skip
 
 
+def _baseline_text(ledger: Ledger, campaign: Campaign) -> str:
+    """What became of the baseline, after the words `the baseline`."""
+    first = next(ledger.sequence(campaign.id), None)
+    if first is None or first.status is None:
+        return "is not measured yet"
+    return "was measured" if first.status == "ok" else f"failed ({first.status}: {cell(first.note)[:60]})"
+
+
+def promoted(promotions: int) -> str:
+    """`1 promotion`, `2 promotions`."""
+    return f"{promotions} promotion{'' if promotions == 1 else 's'}"
+
+
 def score_text(score: float | None, low: float | None, high: float | None) -> str:
     """`2.2214 [2.19, 2.25]`, or a dash: a failed trial has no score."""
     if score is None:
@@ -114,7 +131,9 @@ def score_text(score: float | None, low: float | None, high: float | None) -> st
 @click.command()
 @options.directory
 @options.campaign
-@click.option("-n", "last", default=20, show_default=True, help="How many; 0 for all.")
+@click.option(
+    "-n", "last", type=click.IntRange(min=0), default=20, show_default=True, help="How many; 0 for all."
+)
 @click.option("--status", "wanted", help="Only those with this status or verdict.")
 @options.as_json
 def trials(directory: Path, campaign: str | None, last: int, wanted: str | None, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli import options
 from autolab.cli.executors import local_executor
 from autolab.cli.live import Reporter
-from autolab.cli.read import summarise, table
+from autolab.cli.read import promoted, summarise, table
 from autolab.errors import LabError
 from autolab.execution.local import discover_slots, visible_gpus
 from autolab.execution.sandbox import available
 from autolab.harness.offline import OfflineHarness
-from autolab.lab import Lab, begin_campaign, current_key, open_lab, resume_campaign
+from autolab.lab import Lab, begin_campaign, current_key, open_lab, read_files, resume_campaign
 from autolab.ledger.records import TrialState
 from autolab.ledger.store import Ledger
+from autolab.program.hashing import program_id
 from autolab.task import load_task
 
 
@@ -41,7 +43,7 @@ from autolab.task import load_task
 )
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(min=0),
     default=0,
     show_default=True,
     help="Of a new campaign: the same seed, the same search.",
@@ -65,6 +67,9 @@ def run(
     Ctrl-C lets what is running end; once more cancels it. Nothing is lost either way.
     """  # fmt: skip
     root = options.find_root(directory)
+    for name, value in (("--hours", hours), ("--max-usd", max_usd)):
+        if value is not None and not math.isfinite(value):
+            raise LabError(f"{name} {value} is no limit", mend="give a number, or leave it out")
     with only_one(root), open_lab(root, create=True) as ledger:
         lab = None if new else _earlier(root, ledger, profile)
         if lab is None:
@@ -120,6 +125,9 @@ def _profile(root: Path) -> str:
 
 def _warnings(lab: Lab) -> list[str]:
     found = []
+    text = _edited_since(lab)
+    if text:
+        found.append(text)
     mode, reason = available()
     if mode == "none":
         found.append(f"NO SANDBOX: {reason}. Trials can read your files and the network.")
@@ -128,6 +136,22 @@ def _warnings(lab: Lab) -> list[str]:
             "SELF-REPORTED: task.yaml has no evaluate command, so the score is whatever the recipe prints."
         )
     return found
+
+
+def _edited_since(lab: Lab) -> str | None:
+    """What a person changed in the working tree that this campaign will not look at."""
+    known = [step.program for step in lab.ledger.promotions(lab.campaign.id)] + [lab.campaign.baseline]
+    now = load_task(lab.root, lab.task.profile)
+    if program_id(read_files(lab.root, lab.task.editable)) not in known:
+        changed = ", ".join(lab.task.editable)
+    elif (now.moves, now.surfaces) != (lab.task.moves, lab.task.surfaces):
+        changed = "task.yaml"
+    else:
+        return None
+    return (
+        f"{changed} changed since {lab.campaign.id} began, which goes on from its own copy: `autolab submit` tries"
+        " yours, `autolab run --new` starts from it."
+    )
 
 
 def _conclude(lab: Lab, work: CampaignRun, reason: str) -> None:
@@ -140,7 +164,7 @@ def _conclude(lab: Lab, work: CampaignRun, reason: str) -> None:
     if master is not None:
         click.echo(
             f"{summary['metric']} {summary['baseline_score']:.5g} -> {master['score']:.5g}"
-            f" [{master['score_low']:.4g}, {master['score_high']:.4g}], {master['promotions']} promotions,"
+            f" [{master['score_low']:.4g}, {master['score_high']:.4g}], {promoted(master['promotions'])},"
             f" {summary['trials']} trials"
         )
         click.echo("next: autolab show master   autolab diff master --against baseline   autolab adopt")

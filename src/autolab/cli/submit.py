@@ -14,8 +14,8 @@ from autolab.cli import options
 from autolab.cli.executors import local_executor
 from autolab.cli.read import score_text
 from autolab.errors import LabError
-from autolab.lab import Lab, begin_campaign, open_lab, read_files, resume_campaign
-from autolab.ledger.records import Proposal
+from autolab.lab import begin_campaign, open_lab, read_files, resume_campaign
+from autolab.ledger.records import Proposal, TrialState
 from autolab.ledger.views import write_views
 from autolab.task import Edit, load_task
 
@@ -41,12 +41,13 @@ def submit(
 ) -> None:
     """Measure your own change of the recipe as a trial, and promote it if it is better."""
     root = options.find_root(directory)
+    given = _read_edits(edits) if edits else None
     with only_one(root), open_lab(root, create=True) as ledger:
         lab = (
             resume_campaign(root, ledger, ledger.campaign())
             if ledger.campaigns()
             else begin_campaign(
-                root, ledger, name=None, profile="cpu", config={"seed": 0, "window": 7, "harness": "offline"}
+                root, ledger, name=None, profile="cpu", config={"seed": 0, "window": 5, "harness": "offline"}
             )
         )
         load_task(root, lab.task.profile)
@@ -59,9 +60,12 @@ def submit(
                 where=str(root),
                 mend="mend the recipe, then `autolab run --new`",
             )
+        mine = {} if given else read_files((source or root).resolve(), lab.task.editable)
         ticket = lab.open_trial(role="person", agent="submit")
-        changes = _read_edits(edits) if edits else _changes(lab, dict(ticket.parent_files), source or root)
+        changes = given or _changes(dict(ticket.parent_files), mine)
         trial = lab.submit(ticket, Proposal(hypothesis=hypothesis, edits=changes, surface=surface))
+        if trial.repeats is not None and ledger.trial(trial.repeats).state is TrialState.QUEUED:
+            trial = ledger.trial(trial.repeats)  # an earlier `submit` of the same change was interrupted
         trial = asyncio.run(settle(lab, executor, trial))
         write_views(ledger, root)
         if as_json:
@@ -82,9 +86,8 @@ def submit(
         )
 
 
-def _changes(lab: Lab, parent: dict[str, str], source: Path) -> tuple[Edit, ...]:
+def _changes(parent: dict[str, str], mine: dict[str, str]) -> tuple[Edit, ...]:
     """Whole-file edits for every editable file that differs from the parent."""
-    mine = read_files(source.resolve(), lab.task.editable)
     return tuple(
         Edit(path=name, search=parent[name], replace=mine[name])
         for name in mine

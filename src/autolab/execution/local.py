@@ -38,12 +38,10 @@ class Slot:
     gpu: str | None = None
 
 
-def discover_slots(
-    wanted: int | None, kind: Literal["cpu", "gpu"] = "cpu", *, oversubscribe: bool = False
-) -> list[Slot]:
+def discover_slots(wanted: int | None, kind: Literal["cpu", "gpu"] = "cpu") -> list[Slot]:
     """`wanted` slots on disjoint cores (on devices, for "gpu"); None: one for each core or device.
 
-    Raises LabError if there are not enough; with `oversubscribe`, CPU slots share cores instead.
+    Raises LabError if there are not enough.
     """
     cores = sorted(os.sched_getaffinity(0))
     if wanted is not None and wanted < 1:
@@ -58,10 +56,10 @@ def discover_slots(
             )
         return [Slot(i, _share(cores, i, count), devices[i]) for i in range(count)]
     count = len(cores) if wanted is None else wanted
-    if count > len(cores) and not oversubscribe:
+    if count > len(cores):
         raise LabError(
             f"{count} slots wanted, but this process may use {len(cores)} cores",
-            mend="ask for fewer slots, or oversubscribe and accept noisier timing",
+            mend="ask for fewer slots",
         )
     return [Slot(i, _share(cores, i, count)) for i in range(count)]
 
