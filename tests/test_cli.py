@@ -11,7 +11,9 @@ import pytest
 from conftest import TASK, TRAIN, rows
 from scripted import search
 
+from autolab.ledger.records import Proposal
 from autolab.ledger.views import MASTER, TABLE
+from autolab.task import Edit
 
 READERS = (
     ["status"],
@@ -125,6 +127,65 @@ def test_init_makes_a_self_reported_lab_that_says_so(tmp_path: Path) -> None:
     assert {row["evidence"] for row in rows(tmp_path / TABLE) if row["score"]} == {"self_reported"}
     assert "self-reported" in autolab(tmp_path, "status").stdout
     assert "self-reported" in autolab(tmp_path, "show", "1").stdout
+
+
+@pytest.mark.parametrize("name", ["2024", "null", "a: b #c", "ünï"])
+def test_init_takes_any_directory_and_script_name(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / name
+    directory.mkdir()
+    (directory / f"{name}.py").write_text("LR = 1\nprint(f'val_loss: {LR}')\n")
+    done = autolab(directory, "init")
+    assert done.returncode == 0 and "minimizing val_loss" in done.stdout, done.stderr
+
+
+def test_init_asks_whether_higher_is_better(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("print('accuracy:', 0.5)\n")
+    assert "--maximize or --minimize" in bad_input(tmp_path, "init")
+    assert autolab(tmp_path, "init", "--maximize").returncode == 0
+
+
+def test_init_writes_nothing_that_it_would_refuse(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("print('val_loss:', 1)\n")
+    bad_input(tmp_path, "init", "--metric", "x}\neditable: [y]")
+    (tmp_path / "train.py").write_text("def f(:\n")
+    bad_input(tmp_path, "init", "--metric", "loss")
+    assert not (tmp_path / "task.yaml").exists()
+
+
+def test_a_submission_that_cannot_be_read_leaves_no_trial(toy: Path, tmp_path: Path) -> None:
+    lab, _, _ = search(toy, [0.6])
+    (tmp_path / "edits.json").write_text("not json")
+    bad_input(toy, "submit", "--hypothesis", "x", "--edits", str(tmp_path / "edits.json"))
+    bad_input(toy, "submit", "--hypothesis", "x", "--from", str(tmp_path))
+    assert lab.ledger.undone(lab.campaign.id) == []
+
+
+def test_an_interrupted_submission_is_finished_by_the_next(toy: Path, tmp_path: Path) -> None:
+    lab, _, _ = search(toy, [0.6])
+    (tmp_path / "train.py").write_text(TRAIN.replace("RATE = 0.5", "RATE = 0.9"))
+    ticket = lab.open_trial(role="person", agent="submit")
+    edit = Edit(path="train.py", search="RATE = 0.6", replace="RATE = 0.9")
+    assert lab.submit(ticket, Proposal("x", (edit,))).status is None
+    done = autolab(toy, "submit", "--hypothesis", "x", "--from", str(tmp_path), "--json")
+    assert json.loads(done.stdout)["verdict"] == "confirmed", done.stderr
+
+
+def test_adopt_knows_its_own_files_whatever_their_line_ends(toy: Path) -> None:
+    (toy / "train.py").write_bytes(TRAIN.replace("\n", "\r\n").encode())
+    search(toy, [0.9])
+    assert autolab(toy, "adopt").returncode == 0
+    assert b"RATE = 0.9\r\n" in (toy / "train.py").read_bytes()
+
+
+def test_stopping_what_does_not_run_says_so(searched: Path) -> None:
+    for word in ("stop", "pause", "resume"):
+        assert "is not running (finished)" in autolab(searched, word).stdout
+
+
+def test_an_edited_recipe_is_not_ignored_in_silence(toy: Path) -> None:
+    search(toy, [0.6])
+    (toy / "train.py").write_text(TRAIN.replace("RATE = 0.5", "RATE = 5.5"))
+    assert "autolab submit" in autolab(toy, "run", "--trials", "2").stdout
 
 
 def bad_input(directory: Path, *words: str) -> str:

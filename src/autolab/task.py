@@ -220,7 +220,7 @@ def load_task(directory: Path, profile: str = "cpu") -> Task:
     """
     path = directory / TASK_FILE
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise LabError(
             "there is no task.yaml", where=str(directory), mend="run `autolab init` here, or `cd` to a lab"
@@ -231,6 +231,14 @@ def load_task(directory: Path, profile: str = "cpu") -> Task:
         raise LabError(
             f"cannot be read: {error.strerror}", where=str(path), mend="is it a file of yours?"
         ) from None
+    return check_task(text, directory, profile)
+
+
+def check_task(text: str, directory: Path, profile: str = "cpu") -> Task:
+    """The task that `text` describes for a directory. Raises LabError as `load_task` does."""
+    path = directory / TASK_FILE
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeys)
     except yaml.YAMLError as error:
         raise LabError(f"is not valid YAML: {error}", where=str(path), mend="mend that line") from None
     if not isinstance(raw, dict):
