@@ -148,7 +148,8 @@ def test_stop_and_pause_reach_a_campaign_from_another_process(toy: Path) -> None
         assert await process.wait() == 0
         return await asyncio.wait_for(running, 30)
 
-    assert asyncio.run(session()) == "stopped by `autolab stop`"
+    with only_one(toy):
+        assert asyncio.run(session()) == "stopped by `autolab stop`"
     assert lab.ledger.campaign().state == "stopped"
 
 
