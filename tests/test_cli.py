@@ -160,6 +160,12 @@ def test_a_submission_that_cannot_be_read_leaves_no_trial(toy: Path, tmp_path: P
     assert lab.ledger.undone(lab.campaign.id) == []
 
 
+def test_no_edits_are_not_the_working_tree(toy: Path) -> None:
+    search(toy, [0.6])
+    done = autolab(toy, "submit", "--hypothesis", "x", "--edits", "-", "--json", input="[]")
+    assert json.loads(done.stdout)["status"] == "proposal_failed"
+
+
 def test_an_interrupted_submission_is_finished_by_the_next(toy: Path, tmp_path: Path) -> None:
     lab, _, _ = search(toy, [0.6])
     (tmp_path / "train.py").write_text(TRAIN.replace("RATE = 0.5", "RATE = 0.9"))
@@ -236,6 +242,10 @@ def test_more_slots_than_cores_is_one_line(toy: Path) -> None:
 def test_a_prepare_command_that_fails_is_one_line(toy: Path) -> None:
     (toy / "task.yaml").write_text(TASK.replace("commands: {", "commands: {prepare: [python, absent.py], "))
     assert "prepare" in bad_input(toy, "run")
+
+
+def test_an_unknown_status_names_the_known_ones(searched: Path) -> None:
+    assert "no_difference" in bad_input(searched, "trials", "--status", "nope")
 
 
 def test_unknown_trials_are_one_line(searched: Path) -> None:

@@ -53,6 +53,20 @@ def test_a_wrong_task_is_one_line_that_names_the_key(toy: Path, change, named: s
     assert "task.yaml" in str(problem.value)
 
 
+def test_yaml_anchors_and_merges_work(toy: Path) -> None:
+    (toy / "task.yaml").write_text(
+        TASK + "profiles: {a: {budget: &b {wall_seconds: 9}}, b: {budget: {<<: *b}}}\n"
+    )
+    assert load_task(toy, "b").budget.wall_seconds == 9
+
+
+@pytest.mark.parametrize("value", ["true", "'20'"])
+def test_a_profile_is_as_strict_as_the_budget(toy: Path, value: str) -> None:
+    (toy / "task.yaml").write_text(TASK + f"profiles: {{a: {{budget: {{wall_seconds: {value}}}}}}}\n")
+    with pytest.raises(LabError, match="profiles"):
+        load_task(toy)
+
+
 def test_a_missing_task_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="autolab init"):
         load_task(tmp_path)

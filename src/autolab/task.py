@@ -64,9 +64,9 @@ class Budget(_Strict):
     idle_seconds: Seconds = 60
     startup_seconds: Number = Field(default=10, ge=0, le=1e9)
     memory_gb: Number = Field(default=4, gt=0, le=1e6)
-    artifact_kb: Count = 1_048_576
+    artifact_kb: Annotated[int, Field(strict=True, gt=0, le=10**12)] = 1_048_576
     program_kb: Count = 1024
-    processes: Count = 64
+    processes: Annotated[int, Field(strict=True, gt=0, le=10**6)] = 64
 
     @model_validator(mode="after")
     def _one_currency(self) -> Budget:
@@ -128,7 +128,7 @@ class Commands(_Strict):
 class Profile(_Strict):
     """Overrides for another class of hardware."""
 
-    budget: dict[str, float | int | None] = {}
+    budget: dict[str, Annotated[int, Field(strict=True)] | Number | None] = {}
     kind: Literal["cpu", "gpu"] = "cpu"
     flavor: str | None = None
 
@@ -202,7 +202,8 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
     """YAML lets the last of two equal keys win in silence; here they are an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
@@ -239,7 +240,7 @@ def check_task(text: str, directory: Path, profile: str = "cpu") -> Task:
     path = directory / TASK_FILE
     try:
         raw = yaml.load(text, Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise LabError(f"is not valid YAML: {error}", where=str(path), mend="mend that line") from None
     if not isinstance(raw, dict):
         raise LabError("holds no keys", where=str(path), mend="see `autolab init` for a commented example")

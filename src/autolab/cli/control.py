@@ -17,7 +17,8 @@ def _set_state(directory: Path, state: str, said: str) -> None:
 
     with open_lab(options.find_root(directory)) as ledger:
         campaign = ledger.campaign()
-        if holder(ledger.path.parent.parent) is None:
+        at_work = campaign.state in ("running", "paused", "stopping", "cancelling")
+        if not at_work or holder(ledger.path.parent.parent) is None:
             how = (
                 campaign.state
                 if campaign.state in ("finished", "stopped")

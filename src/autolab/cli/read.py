@@ -12,7 +12,7 @@ import click
 from autolab.cli import options
 from autolab.errors import LabError
 from autolab.lab import open_lab
-from autolab.ledger.records import Campaign, Measurement, Promotion, Trial
+from autolab.ledger.records import Campaign, Measurement, Promotion, Status, Trial, Verdict
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, timestamp
 
@@ -138,6 +138,9 @@ def score_text(score: float | None, low: float | None, high: float | None) -> st
 @options.as_json
 def trials(directory: Path, campaign: str | None, last: int, wanted: str | None, as_json: bool) -> None:
     """The finished trials, newest last."""
+    known = [*Status, *Verdict]
+    if wanted is not None and wanted not in known:
+        raise LabError(f"there is no status {wanted!r}", mend=f"one of: {', '.join(known)}")
     with open_lab(options.find_root(directory)) as ledger:
         chosen = ledger.campaign(campaign).id
         found = list(ledger.trials(chosen, last=None if wanted or last == 0 else last))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -168,4 +167,3 @@ def _conclude(lab: Lab, work: CampaignRun, reason: str) -> None:
             f" {summary['trials']} trials"
         )
         click.echo("next: autolab show master   autolab diff master --against baseline   autolab adopt")
-    sys.stdout.flush()

@@ -60,9 +60,9 @@ def submit(
                 where=str(root),
                 mend="mend the recipe, then `autolab run --new`",
             )
-        mine = {} if given else read_files((source or root).resolve(), lab.task.editable)
+        mine = {} if given is not None else read_files((source or root).resolve(), lab.task.editable)
         ticket = lab.open_trial(role="person", agent="submit")
-        changes = given or _changes(dict(ticket.parent_files), mine)
+        changes = _changes(dict(ticket.parent_files), mine) if given is None else given
         trial = lab.submit(ticket, Proposal(hypothesis=hypothesis, edits=changes, surface=surface))
         if trial.repeats is not None and ledger.trial(trial.repeats).state is TrialState.QUEUED:
             trial = ledger.trial(trial.repeats)  # an earlier `submit` of the same change was interrupted
@@ -99,7 +99,7 @@ def _read_edits(path: Path) -> tuple[Edit, ...]:
     try:
         with click.open_file(str(path), encoding="utf-8") as file:
             return tuple(Edit.model_validate(edit) for edit in json.load(file))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise LabError(
             f"is not a list of edits: {reason}",

@@ -500,9 +500,9 @@ class Ledger:
         found = self.newest_promotion(campaign)
         if found is None:
             raise LabError(
-                "there is no master yet: the baseline has not been measured",
+                "there is no master: the baseline has not been measured, or failed",
                 where=campaign,
-                mend="wait for it, or `autolab run`",
+                mend="`autolab status` tells which",
             )
         return found
 
