@@ -241,3 +241,10 @@ def test_the_labs_tokens_do_not_reach_the_runner(tmp_path: Path, monkeypatch: py
     )
     bundle = Bundle(tmp_path / "b", HONEST, "bubblewrap", evaluate=evaluate)
     assert asyncio.run(measure(bundle.root, Slot(0))).status is Status.OK, bundle.log()
+
+
+def test_what_waits_in_a_bundle_without_an_environment_is_found_too(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "m").mkdir(parents=True)
+    with subprocess.Popen(["/bin/sleep", "600"], cwd=tmp_path / "runs" / "m", env={}) as waiting:
+        assert reap_orphans(tmp_path / "runs") == 1
+        assert waiting.wait() == -9

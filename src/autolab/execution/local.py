@@ -191,7 +191,12 @@ def _processes() -> list[int]:
 
 
 def _is_marked(pid: int, roots: list[bytes]) -> bool:
+    folder = roots[0].partition(b"=")[2]
     try:
+        # bubblewrap itself has an empty environment: killed with its parent at the wrong instant, its child
+        # waits for ever, in the bundle's workspace.
+        if os.readlink(f"/proc/{pid}/cwd".encode()).startswith(folder + b"/"):
+            return True
         with open(f"/proc/{pid}/environ", "rb") as file:
             variables = file.read().split(b"\0")
     except OSError:

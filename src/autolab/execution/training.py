@@ -45,14 +45,12 @@ def train(measurement: Measurement) -> None:
         env = {}
 
     def open_gate() -> None:
-        # The sandbox is being set up meanwhile, but nothing that we measure runs before this, so no
-        # orphan can be missed.
-        process_tree.become_subreaper()
         os.write(gate, b"1")
         os.close(gate)
 
-    if not measurement.sandboxed:
-        process_tree.become_subreaper()
+    # Before anything starts: bubblewrap's child, too, would be an orphan of nobody's if its parent were killed
+    # while it sets up.
+    process_tree.become_subreaper()
     measurement.log.begin_phase("train")
     writable = [measurement.bundle.artifact, measurement.bundle.clock, measurement.bundle.scratch]
     try:
