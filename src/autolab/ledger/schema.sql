@@ -11,8 +11,7 @@ CREATE TABLE campaign (
     state       TEXT NOT NULL,              -- running | paused | stopping | stopped | finished
     baseline    TEXT NOT NULL,              -- program
     noise_sd    REAL,                       -- of one measurement, from replicates of the baseline
-    created_at  REAL NOT NULL,
-    finished    INTEGER NOT NULL DEFAULT 0  -- trials done so far; the next one's `order`
+    created_at  REAL NOT NULL
 );
 
 CREATE TABLE program (
