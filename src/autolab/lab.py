@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,24 @@ class Lab:
     campaign: Campaign
     task: Task
     protected: dict[str, str]
-    data: Data
+    prepared: Data | None = None
     fingerprint: Any = field(default=None, repr=False)
+
+    @property
+    def state(self) -> Path:
+        """What is the lab's own: ledger, bundles, workspaces, caches."""
+        return self.root / STATE_DIRECTORY
+
+    @property
+    def data(self) -> Data:
+        """The prepared data; a lab that was only attached to measures nothing and has none."""
+        assert self.prepared is not None, "attach() is for labs that do not measure"
+        return self.prepared
 
     @property
     def runs(self) -> Path:
         """Where bundles live while they are measured."""
-        return self.root / STATE_DIRECTORY / "runs"
+        return self.state / "runs"
 
     # ask ------------------------------------------------------------------------------------------
 
@@ -76,6 +87,8 @@ class Lab:
             parent_score=self.ledger.trial(parent).score if parent else None,
             surface=trial.surface or None,
             guidance=tuple(text for _, text in self.ledger.guidance(self.campaign.id)),
+            trial=trial.id,
+            role=trial.role,
         )
 
     # tell -----------------------------------------------------------------------------------------
@@ -83,17 +96,29 @@ class Lab:
     def submit(self, ticket: Ticket, proposal: Proposal) -> Trial:
         """Apply a proposal and check it. The trial comes back queued, or done if it may not run."""
         number = ticket.number
+        found = self._applied(ticket, proposal)
+        if isinstance(found, tuple):
+            return self.refuse(number, *found, proposal)
+        repeats = self.ledger.queue_trial(number, found, proposal)
+        if repeats is not None:
+            return self.refuse(number, Status.DUPLICATE, self._repeats(repeats, ticket, found))
+        return self.ledger.trial(number)
+
+    def objection(self, ticket: Ticket, proposal: Proposal) -> tuple[Status, str] | None:
+        """Why `submit` would refuse a proposal as things are now, or None; changes nothing."""
+        found = self._applied(ticket, proposal)
+        if isinstance(found, tuple):
+            return found
+        repeats = self.ledger.claimed_by(ticket.number, found)
+        return None if repeats is None else (Status.DUPLICATE, self._repeats(repeats, ticket, found))
+
+    def _applied(self, ticket: Ticket, proposal: Proposal) -> Files | tuple[Status, str]:
         try:
             files = apply_edits(ticket.parent_files, proposal.edits, self.task.protected)
         except EditRefused as reason:
-            return self.refuse(number, Status.PROPOSAL_FAILED, str(reason), proposal)
+            return Status.PROPOSAL_FAILED, str(reason)
         problem = preflight(files, 1024 * self.task.budget.program_kb)
-        if problem is not None:
-            return self.refuse(number, Status.PREFLIGHT_FAILED, problem, proposal)
-        repeats = self.ledger.queue_trial(number, files, proposal)
-        if repeats is not None:
-            return self.refuse(number, Status.DUPLICATE, self._repeats(repeats, ticket, files))
-        return self.ledger.trial(number)
+        return files if problem is None else (Status.PREFLIGHT_FAILED, problem)
 
     def refuse(self, number: int, status: Status, reason: str, proposal: Proposal | None = None) -> Trial:
         """End a trial that is not worth measuring."""
@@ -320,10 +345,16 @@ def current_key(directory: Path, profile: str) -> str:
     return comparability_key(task, data.manifest)
 
 
-def resume_campaign(directory: Path, ledger: Ledger, campaign: Campaign) -> Lab:
-    """A lab around an earlier campaign, from the ledger alone: its own task, evaluator and budget."""
+def attach(directory: Path, ledger: Ledger, campaign: Campaign) -> Lab:
+    """A lab around an earlier campaign, from the ledger alone: its own task and evaluator. It can open trials and
+    take proposals, but not measure: that needs the data, which `resume_campaign` prepares."""
     root = directory.resolve()
     task = Task.model_validate({**campaign.config["task"], "root": root})
-    protected = ledger.program(campaign.config["protected"])
-    data = prepare_data(task, protected, root / STATE_DIRECTORY / "cache")
-    return Lab(root, ledger, campaign, task, protected, data, data.fingerprint())
+    return Lab(root, ledger, campaign, task, ledger.program(campaign.config["protected"]))
+
+
+def resume_campaign(directory: Path, ledger: Ledger, campaign: Campaign) -> Lab:
+    """A lab around an earlier campaign that can measure, with its data prepared and checked."""
+    lab = attach(directory, ledger, campaign)
+    data = prepare_data(lab.task, lab.protected, lab.state / "cache")
+    return replace(lab, prepared=data, fingerprint=data.fingerprint())

@@ -34,7 +34,7 @@ def only_one(root: Path) -> Iterator[None]:
                 raise LabError(
                     f"another `autolab {command}` is at work here (process {pid})",
                     where=str(root),
-                    mend=ends if command == "run" else "wait until it has ended",
+                    mend=ends if command in ("run", "serve") else "wait until it has ended",
                 ) from None
         lock.truncate(0)
         words = [word for word in sys.argv[1:] if word.isalpha()]
@@ -45,12 +45,18 @@ def only_one(root: Path) -> Iterator[None]:
 
 def holder(root: Path) -> str | None:
     """The process id of the campaign that is at work in a directory, or None."""
+    found = at_work(root)
+    return found[0] if found else None
+
+
+def at_work(root: Path) -> tuple[str, str] | None:
+    """(process id, command) of what holds a directory's campaign lock, or None."""
     try:
         with open(_lock_file(root), encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return _who(lock.read())[0]
+                return _who(lock.read())
     except OSError:
         pass
     return None

@@ -170,3 +170,65 @@ class Campaign:
     baseline: str
     noise_sd: float | None
     created_at: float
+
+
+class IdeaState(enum.StrEnum):
+    """What became of an idea. `taken` while a trial of it is open or running."""
+
+    OPEN = "open"
+    TAKEN = "taken"
+    TRIED = "tried"
+    REFUTED = "refuted"
+    ADOPTED = "adopted"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True)
+class Idea:
+    """A single change that somebody thought worth trying, and where it comes from."""
+
+    number: int
+    campaign: str
+    rank: float  # the lowest is next
+    surface: str
+    change: str
+    claim: str
+    source: str  # arXiv id or address; empty for an idea of one's own
+    effect: str
+    author: str
+    state: IdeaState
+    trial: int | None
+    note: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where the agent of an open trial edits, and until when it may."""
+
+    trial: int
+    path: str
+    session: str
+    idea: int | None
+    opened_at: float
+    lease_until: float
+
+
+@dataclass(frozen=True)
+class AgentSession:
+    """What one session of a model cost, and how it ended."""
+
+    campaign: str
+    trial: int | None
+    role: str
+    agent: str
+    model: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    requests: int = 0
+    retries: int = 0
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+    outcome: str = "answered"
+    note: str = ""
+    at: float = 0.0

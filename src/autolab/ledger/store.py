@@ -34,7 +34,7 @@ from autolab.ledger.records import (
 from autolab.ledger.rows import campaign_of, encode_proposal, measurement_of, trial_of
 from autolab.program.hashing import Files, code_hash, program_id
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 BUSY_SECONDS = 60.0
 
 
@@ -104,14 +104,15 @@ class Ledger:
         if version() is None:
             with self.transaction():
                 if version() is None:
-                    script = (
-                        resources.files("autolab.ledger").joinpath("schema.sql").read_text(encoding="utf-8")
-                    )
-                    for statement in _statements(script):
-                        self._db.execute(statement)
+                    self._run("schema.sql")
+                    self._run("schema_agents.sql")
                     self.set_meta("schema", SCHEMA_VERSION)
                     self.set_meta("lab", secrets.token_hex(2))
                     self.set_meta("secret", secrets.token_hex(16))
+        if version() == "1":  # the tables of agents are all that is new since
+            with self.transaction():
+                self._run("schema_agents.sql")
+                self.set_meta("schema", SCHEMA_VERSION)
         found = version()
         if found != SCHEMA_VERSION:
             raise LabError(
@@ -119,6 +120,16 @@ class Ledger:
                 where=str(self.path),
                 mend="install that version, or move the file away to begin anew",
             )
+
+    def _run(self, name: str) -> None:
+        script = resources.files("autolab.ledger").joinpath(name).read_text(encoding="utf-8")
+        for statement in _statements(script):
+            self._db.execute(statement)
+
+    @property
+    def rows(self) -> sqlite3.Connection:
+        """The open database, for reading by the modules of this room; writers use `transaction`."""
+        return self._db
 
     # meta ---------------------------------------------------------------------------------------
 
@@ -273,6 +284,19 @@ class Ledger:
                 (name, meaning, encoded, proposal.surface, number),
             )
         return None
+
+    def note_hypothesis(self, number: int, proposal: Proposal) -> None:
+        """Let others see what an open trial is about before it has an edit."""
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE trial SET proposal = ? WHERE number = ? AND state = 'open'",
+                (json.dumps(encode_proposal(proposal)), number),
+            )
+
+    def claimed_by(self, number: int, program: Files) -> int | None:
+        """The trial of the same campaign that has claimed this program's code, or None."""
+        other = self._claimed_by(number, code_hash(program))
+        return None if other == number else other
 
     def _claimed_by(self, number: int, meaning: str) -> int | None:
         row = self._db.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from autolab.program.hashing import Files
@@ -49,6 +50,46 @@ def apply_edits(files: Files, edits: Sequence[Edit], protected: Sequence[str] = 
             raise EditRefused(f"{where}: search block {_first_line(edit.search)} {problem} in {edit.path}")
         changed[edit.path] = changed[edit.path].replace(edit.search, edit.replace)
     return changed
+
+
+def edits_between(old: Files, new: Files) -> tuple[Edit, ...]:
+    """Edits that turn `old` into `new` under the contract above: each changed passage with as many lines around
+    it as make it unique. Only files that are in both count; where that is shorter, a file is replaced whole.
+    """
+    found: list[Edit] = []
+    for path in sorted(old):
+        if path in new and new[path] != old[path]:
+            found += _file_edits(path, old[path], new[path])
+    return tuple(found)
+
+
+def _file_edits(path: str, old: str, new: str) -> list[Edit]:
+    whole = [Edit(path=path, search=old, replace=new)]
+    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    text, edits, shift = old, [], 0
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for tag, first, last, new_first, new_last in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        lines = text.splitlines(keepends=True)
+        start, end = first + shift, last + shift
+        around = 0
+        while True:  # what stands above was changed already, what stands below is still the old text
+            top, bottom = max(0, start - around), min(len(lines), end + around)
+            search = "".join(lines[top:bottom])
+            if search and _count(text, search) == 1:
+                break
+            if top == 0 and bottom == len(lines):
+                return whole
+            around += 1
+        replace = "".join([*lines[top:start], *after[new_first:new_last], *lines[end:bottom]])
+        edits.append(Edit(path=path, search=search, replace=replace))
+        text = text.replace(search, replace)
+        shift += (new_last - new_first) - (last - first)
+        if len(text.splitlines()) != len(before) + shift:  # a passage without a line end met the next one
+            return whole
+    size = sum(len(edit.search) + len(edit.replace) for edit in edits)
+    return edits if text == new and size < len(old) + len(new) else whole
 
 
 def _count(text: str, block: str) -> int:

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""What earlier trials teach: a bounded slice, look-alikes of an idea, the ancestors of a trial."""
+
+from __future__ import annotations
+
+import argparse
+
+import _bridge
+
+_bridge.forward_if_confined()
+
+import _lab
+from _lab import Answer
+
+from autolab.campaign.agent_trial import check_surface
+from autolab.errors import LabError
+from autolab.lab import Lab
+from autolab.ledger.lineage import alike, ancestors, lineage_slice
+from autolab.ledger.records import Trial
+from autolab.ledger.views import cell
+
+SLICE_BYTES = 3600
+MOST_LISTED = 20
+
+
+def parser() -> _lab.Parser:
+    """The verbs and their arguments."""
+    whole, verb = _lab.parser("lineage.py", __doc__)
+    a = verb("slice", "the master, what failed and why, what made no difference, open ideas")
+    a.add_argument("--surface", default="", metavar="S", help="what was tried on this surface comes first")
+    a.add_argument("--bytes", type=_lab.within(500, 50_000), default=SLICE_BYTES, metavar="N",
+                   help=f"how much (default {SLICE_BYTES})")  # fmt: skip
+    a = verb("tried", "earlier trials whose hypothesis looks like some words")
+    a.add_argument("words", nargs="+", metavar="WORDS")
+    a = verb("show", "how a trial came to be, and what came of it")
+    a.add_argument("trial", metavar="TRIAL", help="its id or number, or `master`")
+    return whole
+
+
+def run(arguments: argparse.Namespace) -> Answer:
+    """Do what the verb says."""
+    with _lab.open_lab(arguments) as lab:
+        return VERBS[arguments.verb](lab, arguments)
+
+
+def slice_of(lab: Lab, arguments: argparse.Namespace) -> Answer:
+    """The lineage slice."""
+    check_surface(lab, arguments.surface)
+    text = lineage_slice(lab.ledger, lab.campaign.id, surface=arguments.surface, limit=arguments.bytes)
+    arguments.chars = max(arguments.chars, arguments.bytes + 400)
+    finished = sum(lab.ledger.count(lab.campaign.id).values())
+    return Answer(
+        f"{finished} finished trials, in {len(text.encode())} bytes",
+        text,
+        {"slice": text, "trials": finished},
+    )
+
+
+def tried(lab: Lab, arguments: argparse.Namespace) -> Answer:
+    """Look-alikes of a hypothesis."""
+    words = " ".join(arguments.words)
+    if not words.strip():
+        raise LabError("there are no words", mend='scripts/lineage.py tried "cosine schedule"')
+    found = alike(lab.ledger, lab.campaign.id, words)
+    lines = [f"{100 * like:3.0f} %  {_line(trial)}" for like, trial in found]
+    data = {"alike": [{"likeness": round(like, 3), **_record(trial)} for like, trial in found]}
+    said = "nothing like that was tried"
+    if found:
+        likest = f"{100 * found[0][0]:.0f} %"
+        said = f"{len(found)} share words with it, the likest {likest}; read them before you repeat one"
+    return Answer(said, "\n".join(lines), data)
+
+
+def show(lab: Lab, arguments: argparse.Namespace) -> Answer:
+    """The chain of parents, and the children."""
+    trial = _lab.named_trial(lab, arguments.trial)
+    chain = ancestors(lab.ledger, trial)
+    children = [lab.ledger.trial(number) for number in lab.ledger.children(trial.number)[:MOST_LISTED]]
+    more = len(lab.ledger.children(trial.number)) - len(children)
+    shown = chain[-MOST_LISTED:]
+    lines = [f"{len(chain) - len(shown)} earlier ancestors"] if len(chain) > len(shown) else []
+    lines += [f"{'  ' * min(depth, 8)}{_line(step)}" for depth, step in enumerate(shown)]
+    lines += ["children"] if children else []
+    lines += [f"  {_line(child)}" for child in children]
+    lines += [f"  and {more} more"] if more > 0 else []
+    data = {"chain": [_record(step) for step in shown], "children": [_record(child) for child in children]}
+    return Answer(f"{trial.id}: {len(chain) - 1} ancestors, {len(children) + max(more, 0)} children",
+                  "\n".join(lines), data)  # fmt: skip
+
+
+def _line(trial: Trial) -> str:
+    score = "" if trial.score is None else f" {trial.score:.5g}"
+    delta = "" if not trial.delta else f" ({trial.delta:+.3g})"
+    outcome = trial.verdict or trial.status or trial.state
+    hypothesis = cell(trial.hypothesis)[:140]
+    surface = f" [{cell(trial.surface)[:30]}]" if trial.surface else ""
+    return f"{trial.id} {outcome}{score}{delta}{surface} {hypothesis}"
+
+
+def _record(trial: Trial) -> dict[str, object]:
+    return {
+        "trial": trial.id, "outcome": str(trial.verdict or trial.status or trial.state), "score": trial.score,
+        "delta": trial.delta, "surface": trial.surface, "hypothesis": cell(trial.hypothesis)[:300],
+        "note": cell(trial.note)[:200],
+    }  # fmt: skip
+
+
+VERBS = {"slice": slice_of, "tried": tried, "show": show}
+
+if __name__ == "__main__":
+    _lab.main(parser(), run)

@@ -1,0 +1,79 @@
+"""`autolab serve`: measures what agents submit, until it is stopped or nobody submits any more."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+
+import click
+
+from autolab.campaign.lock import only_one
+from autolab.campaign.loop import Limits
+from autolab.campaign.serve import Service
+from autolab.cli import options
+from autolab.cli.executors import local_executor
+from autolab.cli.live import Reporter
+from autolab.cli.run import _earlier, _profile, _warnings
+from autolab.errors import LabError
+from autolab.execution.local import discover_slots
+from autolab.lab import begin_campaign, open_lab
+from autolab.task import load_task
+
+
+@click.command()
+@options.directory
+@click.option(
+    "--slots", type=click.IntRange(min=1), help="Measurements at once (default: one a core or GPU)."
+)
+@click.option(
+    "--trials", type=click.IntRange(min=1), help="Take this many trials (a total, beside the baseline)."
+)
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
+@click.option(
+    "--patience", type=click.IntRange(min=1), help="Stop after this many trials without a promotion."
+)
+@click.option(
+    "--idle",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Minutes without an open or queued trial after which it ends; 0: never.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
+def serve(
+    directory: Path,
+    slots: int | None,
+    trials: int | None,
+    hours: float | None,
+    patience: int | None,
+    idle: float,
+    as_json: bool,
+) -> None:
+    """Measure what agents submit in this lab; begins a campaign if there is none.
+
+    Ctrl-C lets what is running end; once more cancels it. Nothing is lost either way.
+    """
+    root = options.find_root(directory)
+    for name, value in (("--hours", hours), ("--idle", idle)):
+        if value is not None and not math.isfinite(value):
+            raise LabError(f"{name} {value} is no limit", mend="give a number, or leave it out")
+    with only_one(root), open_lab(root, create=True) as ledger:
+        lab = _earlier(root, ledger, None)
+        if lab is None:
+            profile = _profile(root)
+            width = len(discover_slots(slots, load_task(root, profile).kind))
+            config = {"seed": 0, "window": 2 * width + 1, "harness": "agents"}
+            lab = begin_campaign(root, ledger, name=None, profile=profile, config=config)
+        executor = local_executor(lab, slots)
+        limits = Limits(trials=trials, hours=hours, patience=patience)
+        reporter = Reporter(lab, limits, json_lines=as_json)
+        service = Service(lab, executor, limits, idle or None, reporter.heed)
+        if not as_json:
+            click.echo(f"{lab.campaign.id}: {lab.task.name}, {lab.task.metric.name}, {len(executor.slots)} slots;"
+                       " measures what agents submit")  # fmt: skip
+            for text in _warnings(lab):
+                click.secho(text, fg="red", bold=True)
+        reason = asyncio.run(service.run())
+        if not as_json:
+            click.echo(reason)

@@ -1,0 +1,239 @@
+"""The morning report: what the night brought, what a person should look at, what was learned, what it cost.
+
+What agents wrote stands in code spans, one line each: it is quoted, and no markup in it has an effect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from autolab.ledger.agents import cost_by_role, ideas, sessions
+from autolab.ledger.lineage import fit
+from autolab.ledger.records import Campaign, Measurement, Promotion, Status, Trial, TrialState, Verdict
+from autolab.ledger.store import Ledger
+from autolab.ledger.views import cell, replacing
+
+LIMIT = 8_000  # bytes
+BROKEN = frozenset(Status) - {Status.OK, Status.DUPLICATE, Status.INFRA_ERROR, Status.PROPOSAL_FAILED}
+MOST_NAMED = 4  # trials named beside a cluster of failures
+
+
+def morning(ledger: Ledger, campaign: str, *, limit: int = LIMIT) -> str:
+    """The report of a campaign as Markdown of at most `limit` bytes; the same ledger gives the same bytes."""
+    settings = ledger.campaign(campaign)
+    trials = [trial for trial in ledger.trials(campaign) if trial.ordinal > 0]
+    measured = {trial.number: ledger.measurements(trial.number) for trial in trials}
+    head = f"# {cell(campaign)}\n\n{_headline(ledger, settings, trials)}\n\n"
+    parts = [
+        ("What changed", _changed(ledger, settings)),
+        ("Look at this", _attention(ledger, settings, trials, measured)),
+        ("What was learned, by surface", _table("surface", trials, lambda trial: trial.surface or "none")),
+        ("What was learned, by role", _table("role", trials, lambda trial: trial.role or "none")),
+        ("Cost by role", _costs(ledger, campaign)),
+        ("Sources", _sources(ledger, campaign, trials)),
+    ]
+    return head + fit([part for part in parts if part[1]], limit - len(head.encode()) - 1) + "\n"
+
+
+def write_morning(ledger: Ledger, campaign: str, root: Path) -> Path:
+    """Write the report to results/<campaign>/report.md below `root`, all of it or nothing; returns the path."""
+    path = root / "results" / campaign / "report.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(morning(ledger, campaign))
+    return path
+
+
+def quoted(text: str, room: int = 160) -> str:
+    """Somebody else's words as one code span: one line, no control characters, no markup, nothing to click."""
+    plain = cell(text).replace("`", "'").replace("|", "/")
+    return f"`{plain if len(plain) <= room else plain[: room - 1] + '…'}`" if plain else "(nothing)"
+
+
+def _headline(ledger: Ledger, settings: Campaign, trials: Sequence[Trial]) -> str:
+    """The first sentence says whether anything got better."""
+    metric = settings.config["task"]["metric"]["name"]
+    steps = ledger.promotions(settings.id)
+    if not steps:
+        change = f"**{metric}: no baseline yet.**"
+    elif len(steps) == 1:
+        change = f"**{metric} stays at {_scored(steps[0])}: nothing was better than the baseline.**"
+    else:
+        first, last = steps[0], steps[-1]
+        promoted = _count(len(steps) - 1, "promotion")
+        change = f"**{metric} {first.score:.5g} → {_scored(last)} in {promoted}.**"
+    ended = max((trial.finished_at or 0.0 for trial in trials), default=settings.created_at)
+    hours = max(0.0, ended - settings.created_at) / 3600
+    spent = sessions(ledger, settings.id)
+    tokens = sum(s.tokens_in + s.tokens_out for s in spent)
+    dollars = sum(s.cost_usd for s in spent)
+    ended_by = settings.config.get("ended", "")
+    facts = [
+        f"Campaign {settings.state}" + (f" ({cell(ended_by)[:80]})" if ended_by else ""),
+        f"{_count(len(trials), 'trial')} finished, {len(_waiting(ledger, settings.id))} under way",
+        f"{hours:.1f} hours" if hours >= 1 else _count(round(60 * hours), "minute"),
+        f"{tokens:,} tokens, ${dollars:.2f}",
+    ]
+    return f"{change} {'; '.join(facts)}."
+
+
+def _changed(ledger: Ledger, settings: Campaign) -> list[str]:
+    lines = []
+    for step in reversed(ledger.promotions(settings.id)[1:]):
+        trial = ledger.trial(step.trial)
+        sources = (
+            ", ".join(quoted(source, 60) for source in trial.proposal.sources[:4]) if trial.proposal else ""
+        )
+        lines.append(
+            f"- {trial.id} {_scored(step)}, gain {step.gain:.3g}: {quoted(trial.hypothesis)}"
+            + (f" on {quoted(trial.surface, 30)}" if trial.surface else "")
+            + (f", from {sources}" if sources else "")
+        )
+    return lines
+
+
+def _attention(
+    ledger: Ledger, settings: Campaign, trials: Sequence[Trial], measured: dict[int, list[Measurement]]
+) -> list[str]:
+    """What a person should know before believing or repeating any of it, the gravest first."""
+    lines = []
+    first = next(ledger.sequence(settings.id), None)
+    if first is not None and first.state is TrialState.DONE and first.status is not Status.OK:
+        lines.append(f"- The baseline failed ({first.status}): {quoted(first.note)}")
+    baseline = ledger.measurements(first.number) if first is not None else []
+    every = [m for some in (baseline, *measured.values()) for m in some if m.status is not None]
+    weak = sum(m.evidence == "self_reported" for m in every)
+    if weak:
+        lines.append(
+            f"- **Self-reported scores** in {_count(weak, 'measurement')}: whatever the recipe prints counts."
+        )
+    bare = sum(m.sandbox == "none" for m in every)
+    if bare:
+        lines.append(
+            f"- **No sandbox** in {_count(bare, 'measurement')}: trials could read files and the network."
+        )
+    tampered = [trial for trial in trials if trial.status in (Status.TAMPERED, Status.ILLEGAL)]
+    if tampered:
+        lines.append(f"- **{_count(len(tampered), 'trial')} broke the rules**: {_named(tampered)}:"
+                     f" {quoted(tampered[-1].note, 100)}")  # fmt: skip
+    lines += _failures(trials)
+    kinds: list[tuple[str, Callable[[Trial], bool]]] = [
+        ("repeated earlier ones", lambda t: t.status is Status.DUPLICATE),
+        ("were abandoned by their agents", lambda t: _abandoned(t)),
+        (
+            "ended without a usable proposal",
+            lambda t: t.status is Status.PROPOSAL_FAILED and not _abandoned(t),
+        ),
+        ("failed by the machine, not by the code", lambda t: t.status is Status.INFRA_ERROR),
+    ]
+    for text, chosen in kinds:
+        some = [trial for trial in trials if chosen(trial)]
+        if some:
+            lines.append(f"- {len(some)} of {_count(len(trials), 'trial')} {text}: {_named(some)}")
+    failed = Counter(
+        session.outcome for session in sessions(ledger, settings.id) if session.outcome != "answered"
+    )
+    if failed:
+        counts = ", ".join(f"{number} {cell(outcome)[:40]}" for outcome, number in sorted(failed.items()))
+        lines.append(f"- Sessions that did not end in an answer: {counts}")
+    waiting = _waiting(ledger, settings.id)
+    if waiting and settings.state in ("stopped", "finished"):
+        lines.append(
+            f"- {_count(len(waiting), 'trial')} wait to be measured: `scripts/lab.py start` goes on with them."
+        )
+    allowed = (settings.config.get("serving") or {}).get("trials")
+    if allowed is not None and len(trials) >= allowed:
+        lines.append(f"- The budget of {_count(allowed, 'trial')} is used up.")
+    return lines
+
+
+def _failures(trials: Sequence[Trial]) -> list[str]:
+    """Failed trials that share a cause, the largest group first."""
+    groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
+    for trial in trials:
+        if trial.status in BROKEN - {Status.TAMPERED, Status.ILLEGAL}:
+            groups[str(trial.status), re.sub(r"[0-9]+", "#", cell(trial.note))[:80]].append(trial)
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [
+        f"- {len(some)} × {status}: {quoted(some[-1].note, 120)} ({_named(some)})"
+        for (status, _), some in ordered
+    ]
+
+
+def _table(name: str, trials: Sequence[Trial], key: Callable[[Trial], str]) -> list[str]:
+    """For each group: how many trials, how many gave a score, how many were confirmed, and the largest gain."""
+    groups: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        groups[key(trial)].append(trial)
+    lines = [
+        f"| {name} | trials | valid | confirmed | no difference | worse | largest gain |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for group, some in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        verdicts = Counter(trial.verdict for trial in some)
+        gains = [trial.delta for trial in some if _promoted(trial) and trial.delta is not None]
+        valid = sum(trial.status is Status.OK for trial in some)
+        lines.append(
+            f"| {quoted(group, 40)} | {len(some)} | {100 * valid / len(some):.0f} % | {sum(map(_promoted, some))} |"
+            f" {verdicts[Verdict.NO_DIFFERENCE]} | {verdicts[Verdict.WORSE]} | {f'{max(gains):.3g}' if gains else ''} |"
+        )
+    return lines if groups else []
+
+
+def _costs(ledger: Ledger, campaign: str) -> list[str]:
+    rows = cost_by_role(ledger, campaign)
+    lines = [
+        "| role | sessions | without an answer | tokens in | tokens out | dollars | hours |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {quoted(str(row['role']), 40)} | {row['sessions']} | {row['failed']} | {row['tokens_in']:,} |"
+            f" {row['tokens_out']:,} | {row['cost_usd']:.2f} | {float(str(row['seconds'])) / 3600:.2f} |"
+        )
+    return lines if rows else []
+
+
+def _sources(ledger: Ledger, campaign: str, trials: Sequence[Trial]) -> list[str]:
+    """What was cited, and what came of it; what helped first."""
+    cited: dict[str, list[Trial]] = defaultdict(list)
+    behind = {idea.trial: idea.source for idea in ideas(ledger, campaign) if idea.source and idea.trial}
+    for trial in trials:
+        known = trial.proposal.sources if trial.proposal else ()
+        for source in dict.fromkeys([*known, *([behind[trial.number]] if trial.number in behind else [])]):
+            cited[source].append(trial)
+    ordered = sorted(cited.items(), key=lambda item: (-sum(map(_promoted, item[1])), -len(item[1]), item[0]))
+    return [
+        f"- {quoted(source, 80)}: " + ", ".join(f"{t.id} {t.verdict or t.status}" for t in some[-MOST_NAMED:])
+        + (f" and {len(some) - MOST_NAMED} more" if len(some) > MOST_NAMED else "")
+        for source, some in ordered
+    ]  # fmt: skip
+
+
+def _waiting(ledger: Ledger, campaign: str) -> list[Trial]:
+    return [trial for trial in ledger.undone(campaign) if trial.ordinal > 0]
+
+
+def _abandoned(trial: Trial) -> bool:
+    return trial.status is Status.PROPOSAL_FAILED and trial.note.startswith("abandoned")
+
+
+def _promoted(trial: Trial) -> bool:
+    return trial.verdict in (Verdict.CONFIRMED, Verdict.CERTIFIED)
+
+
+def _named(trials: Iterable[Trial]) -> str:
+    names = [trial.id for trial in trials]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[-MOST_NAMED:]) + more
+
+
+def _scored(step: Promotion) -> str:
+    return f"{step.score:.5g} [{step.score_low:.4g}, {step.score_high:.4g}]"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
