@@ -67,7 +67,7 @@ def _probe() -> tuple[Mode, str]:
     bwrap = find_bubblewrap()
     if bwrap is None:
         return "none", "bubblewrap is not installed (mend: `apt install bubblewrap`)"
-    argv = [bwrap, *_isolation(), *_system_binds(), *_own_mounts(()), *_CLOSE, "--", "/bin/true"]
+    argv = [bwrap, *isolation(), *system_binds(), *own_mounts(()), *CLOSE, "--", "/bin/true"]
     try:
         done = subprocess.run(
             argv, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, env={}
@@ -88,7 +88,8 @@ def _probe() -> tuple[Mode, str]:
     return "none", f"bubblewrap does not work here: {said} ({mend})"
 
 
-def _isolation() -> list[str]:
+def isolation() -> list[str]:
+    """New namespaces of every kind, no rights, and no life after the caller's."""
     # Every namespace is new. --disable-userns: without it a process could make its own user namespace,
     # and reach kernel interfaces that it has no use for.
     return [
@@ -97,7 +98,8 @@ def _isolation() -> list[str]:
     ]
 
 
-def _system_binds() -> list[str]:
+def system_binds() -> list[str]:
+    """The system's programs and libraries, read-only, and the few settings that they need."""
     args = ["--ro-bind", "/usr", "/usr"]
     for folder in _SYSTEM_FOLDERS:
         if os.path.islink(folder):
@@ -110,7 +112,7 @@ def _system_binds() -> list[str]:
     return args
 
 
-def _own_mounts(devices: Iterable[str]) -> list[str]:
+def own_mounts(devices: Iterable[str]) -> list[str]:
     """/proc, /dev, /tmp. They come before what is shown, which may lie in /tmp.
 
     /proc is read-only as a whole: for a lab that runs as root, bubblewrap leaves /proc/sys writable, and
@@ -125,7 +127,7 @@ def _own_mounts(devices: Iterable[str]) -> list[str]:
 
 
 # The last arguments: `/` and `/dev` are memory file systems without a limit, so nothing may write to them.
-_CLOSE = ["--remount-ro", "/dev", "--remount-ro", "/"]
+CLOSE = ["--remount-ro", "/dev", "--remount-ro", "/"]
 
 
 def gpu_devices() -> list[str]:
@@ -161,14 +163,14 @@ def python_binds(python: str) -> tuple[list[str], list[str]]:
             os.path.isfile(os.path.join(home, "pyvenv.cfg")) or os.path.isdir(os.path.join(home, "lib"))
         ):
             raise SandboxError(f"{home} does not look like a Python installation")
-        if not _inside(target, shown):
+        if not inside(target, shown):
             args += ["--ro-bind", target, target]
             shown.append(target)
-        if home != target and not _inside(home, ["/usr", *_SYSTEM_FOLDERS]):
+        if home != target and not inside(home, ["/usr", *_SYSTEM_FOLDERS]):
             args += ["--symlink", target, home]
     hop = python
     while hop != real:
-        if not _inside(hop, [*shown, *homes, *_SYSTEM_FOLDERS]):
+        if not inside(hop, [*shown, *homes, *_SYSTEM_FOLDERS]):
             args += ["--symlink", real, hop]
         if not os.path.islink(hop):
             break
@@ -176,7 +178,8 @@ def python_binds(python: str) -> tuple[list[str], list[str]]:
     return args, shown
 
 
-def _inside(path: str, folders: Iterable[str]) -> bool:
+def inside(path: str, folders: Iterable[str]) -> bool:
+    """Whether a path is one of the folders or lies below one; both are taken as they are spelt."""
     return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
 
 
@@ -219,10 +222,10 @@ def arguments(
     The paths are the host's; inside they are WORKSPACE, ARTIFACT and so on. `hidden` are folders that
     must not become visible by accident: SandboxError if one lies inside the Python installation.
     """
-    args = [*_isolation(), *_system_binds(), *_own_mounts(gpu_devices() if gpu else ())]
+    args = [*isolation(), *system_binds(), *own_mounts(gpu_devices() if gpu else ())]
     binds, shown = python_binds(python)
     for folder in hidden:
-        if _inside(os.path.realpath(folder), shown):
+        if inside(os.path.realpath(folder), shown):
             raise SandboxError(f"{folder} lies inside {shown}, which every trial can read; move it elsewhere")
     args += [*binds, "--ro-bind", workspace, WORKSPACE]
     args += ["--bind" if artifact_writable else "--ro-bind", artifact, ARTIFACT]
@@ -234,7 +237,7 @@ def arguments(
         args += ["--ro-bind", pace, PACE]
     for target, source in overlay:
         args += ["--ro-bind", source, target]
-    args += [*_CLOSE, "--chdir", WORKSPACE, "--clearenv"]
+    args += [*CLOSE, "--chdir", WORKSPACE, "--clearenv"]
     for key, value in (environment or {}).items():
         args += ["--setenv", key, value]
     return args

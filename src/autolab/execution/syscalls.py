@@ -66,19 +66,28 @@ _TABLES = {
         },
     ),
 }
+# What makes a name in a folder that is not a plain file: links, pipes, devices.
+_SPECIAL_FILES = {
+    "x86_64": {"symlink": 88, "symlinkat": 266, "mknod": 133, "mknodat": 259},
+    "aarch64": {"symlinkat": 36, "mknodat": 33},
+}
 _MADV_COLD, _MADV_PAGEOUT = 20, 21
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF: ld [k], jeq, jge, ret
 _NR, _ARCH, _ADVICE = 0, 4, 32  # offsets in struct seccomp_data; the last is the third argument
 _ALLOW, _DENY = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ERRNO with EPERM
 
 
-def seccomp_filter(machine: str | None = None) -> bytes | None:
-    """The filter as bubblewrap's --seccomp reads it, or None on a kind of machine that we have no table of."""
-    table = _TABLES.get(machine or os.uname().machine)
+def seccomp_filter(machine: str | None = None, *, special_files: bool = True) -> bytes | None:
+    """The filter as bubblewrap's --seccomp reads it, or None on a kind of machine that we have no table of.
+
+    Without `special_files` no symbolic link, pipe or device can be made, only plain files and folders.
+    """
+    machine = machine or os.uname().machine
+    table = _TABLES.get(machine)
     if table is None:
         return None
     arch, madvise, calls = table
-    numbers = sorted(calls.values())
+    numbers = sorted([*calls.values(), *(() if special_files else _SPECIAL_FILES[machine].values())])
     # each line: (code, value, where to go if true, if false); None: the next line
     lines: list[tuple[int, int, str | None, str | None]] = [
         (_LOAD, _ARCH, None, None),
