@@ -1,4 +1,4 @@
-"""`autolab init`: a task.yaml for a script that people already have."""
+"""`autolab init`: a task.yaml for a script that people already have, and the skill pack for their agents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from string import Template
 
 import click
+from click.core import ParameterSource
 
+from autolab.cli.install import change_pack
 from autolab.errors import LabError
 from autolab.lab import read_files
 from autolab.ledger.views import replacing
@@ -30,7 +32,53 @@ HIGHER = re.compile(r"acc|f1|auc|score|reward|(^|_)r2($|_)", re.IGNORECASE)
     "--wall-seconds", type=click.IntRange(min=1), default=600, show_default=True, help="For one trial."
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing task.yaml.")
+@click.option("--opencode", is_flag=True, help="Install the skill pack for OpenCode into DIRECTORY.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    type=click.Choice(("claude", "codex", "pi", "hermes")),
+    help="Install it for another host; may be repeated.",
+)
+@click.option("--global", "globally", is_flag=True, help="Install it for you, in every project.")
+@click.option("--remove", "take_out", is_flag=True, help="Take it out again; your own edits stay.")
+@click.pass_context
 def init(
+    context: click.Context,
+    directory: Path,
+    script: str | None,
+    metric: str | None,
+    maximize: bool | None,
+    wall_seconds: int,
+    force: bool,
+    opencode: bool,
+    hosts: tuple[str, ...],
+    globally: bool,
+    take_out: bool,
+) -> None:
+    """Make a lab out of DIRECTORY. The score is self-reported until you add an evaluator.
+
+    With --opencode, --host or --remove only the skill pack is installed or removed: `autolab init --opencode`
+    for the project here, `autolab init --opencode --global` for you. Options of the task, as --script, make
+    the lab too.
+    """
+    for_pack = opencode or bool(hosts) or globally or take_out
+    for_task = any(
+        context.get_parameter_source(name) is not ParameterSource.DEFAULT
+        for name in ("script", "metric", "maximize", "wall_seconds", "force")
+    )
+    if take_out and for_task:
+        raise LabError("--remove takes out the skill pack and makes no lab", mend="run the two one by one")
+    if globally and not (opencode or hosts or take_out):
+        raise LabError("--global for which host?", mend="autolab init --opencode --global, or --host NAME")
+    if for_task or not for_pack:
+        _make_lab(directory, script, metric, maximize, wall_seconds, force)
+    if for_pack:
+        names = ("opencode",) * opencode + tuple(dict.fromkeys(hosts))
+        change_pack(directory, names, globally=globally, take_out=take_out)
+
+
+def _make_lab(
     directory: Path,
     script: str | None,
     metric: str | None,
@@ -38,7 +86,6 @@ def init(
     wall_seconds: int,
     force: bool,
 ) -> None:
-    """Make a lab out of DIRECTORY. The score is self-reported until you add an evaluator."""
     target = directory / TASK_FILE
     if target.exists() and not force:
         raise LabError("is there already", where=str(target), mend="edit it, or `autolab init --force`")
