@@ -237,12 +237,16 @@ class RandomSearch:
     """The same changes, drawn uniformly: first the knob or move, then the step."""
 
     name = "random"
-    role = "worker"
+    ahead: int | None = None
 
     def __init__(self, task: Task, seed: int) -> None:
         self._task = task
         self._rng = np.random.default_rng((seed, 99))
         self._seen: set[int] = set()
+
+    def assign(self, ordinal: int) -> tuple[str, str]:
+        """Any surface."""
+        return "worker", ""
 
     async def propose(self, ticket: Ticket) -> Proposal:
         """A random change whose program was not proposed before."""

@@ -24,7 +24,12 @@ __all__ = ["TASK", "TRAIN", "Instant", "fill", "start", "toy_lab", "write_toy"]
 class Instant:
     """Proposes another value each time, a better one now and then."""
 
-    name, role = "instant", "worker"
+    name = "instant"
+    ahead: int | None = None
+
+    def assign(self, ordinal: int) -> tuple[str, str]:
+        """Any surface."""
+        return "worker", ""
 
     async def propose(self, ticket: Ticket) -> Proposal:
         """Set RATE to a value that no other trial has."""

@@ -17,12 +17,16 @@ from autolab.task import Edit
 class Scripted:
     """Proposes the n-th value of a script for the n-th trial: RATE becomes that value, whatever it was."""
 
-    name, role = "scripted", "worker"
+    name = "scripted"
+    ahead: int | None = None
 
     def __init__(self, script: Sequence[object]) -> None:
         self.script = script
         self.told: list[tuple[int, str]] = []
         self.seen: dict[int, int] = {}
+
+    def assign(self, ordinal: int) -> tuple[str, str]:
+        return "worker", ""
 
     async def propose(self, ticket: Ticket) -> Proposal:
         step = ticket.ordinal - 1

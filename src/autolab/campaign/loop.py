@@ -1,9 +1,10 @@
 """The loop: keeps proposals ahead of slots, judges in order, obeys budgets, stops, and resumes.
 
-Trials are measured as slots become free, but *judged in the order in which they were opened*, and trial
-k is opened exactly when trial k - window has been judged. What a proposer sees therefore does not
-depend on which slot was quicker: the same seed gives the same campaign, and a resumed one goes on as
-if it had never stopped.
+A harness whose proposals depend on a seed alone gets its trials judged *in the order in which they were
+opened*, and trial k is opened exactly when trial k - window has been judged. What a proposer sees therefore
+does not depend on which slot was quicker: the same seed gives the same campaign, and a resumed one goes on as
+if it had never stopped. Agents with a model have no such seed to keep faith with, and some of them are slow or
+hang: their trials are judged as they come, and no trial waits for another.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import Any
 
 from autolab.errors import LabError
 from autolab.execution.executor import Executor
-from autolab.harness import Exhausted, Harness, Ticket
+from autolab.harness import Exhausted, Harness, NoProposal, Ticket
 from autolab.lab import Lab
+from autolab.ledger.agents import workspace
 from autolab.ledger.records import Measurement, Status, Trial, TrialState, Verdict
 from autolab.ledger.views import write_views
 
@@ -74,7 +76,7 @@ class CampaignRun:
     ) -> None:
         self.lab, self.harness, self.executor, self.limits = lab, harness, executor, limits
         self.listener = listener
-        self.window: int = lab.campaign.config["window"]
+        self.window: int = lab.campaign.config["window"] if harness.ahead is None else harness.ahead
         self.running: dict[int, Measurement] = {}
         self.busy_seconds = 0.0
         self.gaps: list[float] = []  # seconds that a slot waited between two measurements
@@ -139,11 +141,16 @@ class CampaignRun:
 
     async def _open_next(self) -> None:
         """Open as many trials as the window and the limits allow."""
-        while self._opened < self._judged + self.window and self._may_open():
+        while self._under_way() < self.window and self._may_open():
+            role, surface = self.harness.assign(self._opened + 1)
             ticket = self.lab.open_trial(
-                role=self.harness.role, agent=self.harness.name, executor=self.executor.name
+                role=role, agent=self.harness.name, surface=surface, executor=self.executor.name
             )
             await self._enter(ticket.number, ticket.ordinal, self._bring(ticket))
+
+    def _under_way(self) -> int:
+        """How many trials count against the window."""
+        return len(self._pipeline) if self.harness.ahead is not None else self._opened - self._judged
 
     def _may_open(self) -> bool:
         if self._exhausted or self._draining.is_set():
@@ -153,23 +160,33 @@ class CampaignRun:
     async def _enter(self, number: int, ordinal: int, bring: Coroutine[Any, Any, None]) -> None:
         """Put a trial into the pipeline and let its proposer look at the ledger as it is now."""
         self._opened = ordinal
-        self._pipeline.append((number, asyncio.create_task(bring)))
+        whole = bring if self.harness.ahead is None else self._through(number, bring)
+        self._pipeline.append((number, asyncio.create_task(whole)))
         await asyncio.sleep(
             0
         )  # callbacks run in order: the proposer's first step comes before the next outcome
 
     async def _bring(self, ticket: Ticket) -> None:
         """Have one trial proposed, checked and screened."""
+        await self._unpaused.wait()
         try:
             proposal = await self.harness.propose(ticket)
         except Exhausted as reason:
             self._exhausted = True
             self.lab.refuse(ticket.number, Status.PROPOSAL_FAILED, f"nothing left to propose: {reason}")
             return
+        except NoProposal as reason:
+            self._emit("refused", self.lab.refuse(ticket.number, reason.status, str(reason), reason.spent))
+            return
         self.harness.tell_proposed(ticket.number, proposal, ticket.parent_program)
         trial = self.lab.submit(ticket, proposal)
         self._emit("opened" if trial.state is TrialState.QUEUED else "refused", trial)
         await self._screen(trial)
+
+    async def _through(self, number: int, bring: Coroutine[Any, Any, None]) -> None:
+        """One trial from its proposal to its outcome."""
+        await bring
+        await self._settle(number)
 
     async def _bring_again(self, trial: Trial) -> None:
         """Whatever an earlier process left to be done of one trial."""
@@ -177,6 +194,8 @@ class CampaignRun:
             self.lab.refuse(
                 trial.number, Status.DUPLICATE, f"repeats trial {self.lab.ledger.trial_id(trial.repeats)}"
             )
+        elif trial.state is TrialState.OPEN and workspace(self.lab.ledger, trial.number) is not None:
+            self.lab.refuse(trial.number, Status.PROPOSAL_FAILED, "abandoned: `autolab run` took over")
         elif trial.state is TrialState.OPEN:
             await self._bring(self.lab.ticket(trial))
         else:
@@ -272,13 +291,7 @@ class CampaignRun:
         await self._catch_up()
         await self._open_next()
         while self._pipeline:
-            number, brought = self._pipeline[0]
-            await brought
-            step = self.lab.advance(number)
-            while isinstance(step, Measurement):
-                await self._measure(self.lab.ledger.trial(number), step, URGENT)
-                step = self.lab.advance(number)
-            self._pipeline.popleft()
+            step = await (self._next_in_order() if self.harness.ahead is None else self._next_to_end())
             self._heed(step)
             if step.ordinal == 0 and step.status is not Status.OK:
                 raise LabError(
@@ -289,6 +302,30 @@ class CampaignRun:
             await self._open_next()
         if not self._draining.is_set():
             self.reason = "nothing left to propose" if self._exhausted else "all trials are done"
+
+    async def _next_in_order(self) -> Trial:
+        """The outcome of the oldest trial under way."""
+        number, brought = self._pipeline[0]
+        await brought
+        ended = await self._settle(number)
+        self._pipeline.popleft()
+        return ended
+
+    async def _next_to_end(self) -> Trial:
+        """The outcome of whichever trial under way ends first; tasks have settled their trials themselves."""
+        await asyncio.wait([task for _, task in self._pipeline], return_when=asyncio.FIRST_COMPLETED)
+        ended = next(entry for entry in self._pipeline if entry[1].done())
+        self._pipeline.remove(ended)
+        ended[1].result()
+        return self.lab.ledger.trial(ended[0])
+
+    async def _settle(self, number: int) -> Trial:
+        """Measure what is missing of a trial, until it is judged."""
+        step = self.lab.advance(number)
+        while isinstance(step, Measurement):
+            await self._measure(self.lab.ledger.trial(number), step, URGENT)
+            step = self.lab.advance(number)
+        return step
 
     async def _catch_up(self) -> None:
         """Re-enact an earlier run: tell the harness what it knew, in the order in which it learned it."""
@@ -301,6 +338,12 @@ class CampaignRun:
         ]
         for measurement in self.executor.adopt(waiting):
             self._emit("measured", measurement=self.lab.record(measurement))
+        if self.harness.ahead is not None:
+            for trial in ledger.sequence(campaign):
+                if trial.state is TrialState.DONE:
+                    self._heed(trial, quiet=True)
+                await self._re_enter([trial])
+            return
         # Two walks through the same sequence: one is `window` trials ahead of the other.
         ahead = ledger.sequence(campaign)
         await self._re_enter(itertools.islice(ahead, self.window))

@@ -70,7 +70,24 @@ def _tools() -> list[tuple[str, str, str]]:
         found.append(
             (module, "ok" if there else "weak", f"{'there' if there else 'missing'}: needed for {use}")
         )
-    return found
+    return [*found, _agents()]
+
+
+def _agents() -> tuple[str, str, str]:
+    """OpenCode is only needed by those who work with agents."""
+    from autolab.harness.opencode.binary import find_opencode
+
+    try:
+        opencode = find_opencode()
+    except LabError as problem:
+        return "opencode", "weak", str(problem)
+    if opencode.ripgrep is None:
+        return (
+            "opencode",
+            "weak",
+            f"{opencode.version} at {opencode.path}, but no ripgrep: agents cannot search",
+        )
+    return "opencode", "ok", f"{opencode.version} at {opencode.path}"
 
 
 def _lab(directory: Path) -> list[tuple[str, str, str]]:

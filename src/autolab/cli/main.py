@@ -16,6 +16,8 @@ from autolab.errors import LabError
 COMMANDS = {
     "init": ("autolab.cli.init", "Make a lab out of a directory with a script that prints a metric."),
     "run": ("autolab.cli.run", "Search; goes on where the last run stopped."),
+    "kickoff": ("autolab.cli.kickoff", "Print the prompt that starts an interactive session."),
+    "serve": ("autolab.cli.serve", "Measure what agents submit."),
     "status": ("autolab.cli.read", "Where the campaign stands."),
     "trials": ("autolab.cli.read", "The finished trials, newest last."),
     "show": ("autolab.cli.read", "Everything about one trial."),
@@ -30,6 +32,7 @@ COMMANDS = {
     "resume": ("autolab.cli.control", "Go on after a pause."),
     "steer": ("autolab.cli.control", "Tell the agents something."),
     "export": ("autolab.cli.control", "Rebuild the TSV and the JSON from the ledger."),
+    "morning": ("autolab.cli.morning", "What happened, what to look at, what it cost."),
     "figures": ("autolab.cli.figures", "Draw the staircase of the master."),
     "doctor": ("autolab.cli.doctor", "What this machine can and cannot do."),
 }

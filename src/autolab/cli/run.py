@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,15 @@ from autolab.errors import LabError
 from autolab.execution.local import discover_slots, visible_gpus
 from autolab.execution.sandbox import available
 from autolab.harness.offline import OfflineHarness
-from autolab.lab import Lab, begin_campaign, current_key, open_lab, read_files, resume_campaign
+from autolab.lab import (
+    STATE_DIRECTORY,
+    Lab,
+    begin_campaign,
+    current_key,
+    open_lab,
+    read_files,
+    resume_campaign,
+)
 from autolab.ledger.records import TrialState
 from autolab.ledger.store import Ledger
 from autolab.program.hashing import program_id
@@ -48,6 +57,22 @@ from autolab.task import load_task
     help="Of a new campaign: the same seed, the same search.",
 )
 @click.option("--new", is_flag=True, help="Start a new campaign from the files as they are now.")
+@click.option(
+    "--harness",
+    "harness_name",
+    type=click.Choice(["offline", "opencode"]),
+    help="Who proposes (default: as this campaign last ran; offline for a new one).",
+)
+@click.option("--model", help="PROVIDER/MODEL for agents (default: AUTOLAB_MODEL, or your OpenCode's).")
+@click.option("--agents", type=click.IntRange(1, 256), help="Agents at work at once (default: two a slot).")
+@click.option(
+    "--agent-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=15,
+    show_default=True,
+    help="For one agent's session.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what agents would be told; start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
 def run(
     directory: Path,
@@ -59,6 +84,11 @@ def run(
     profile: str | None,
     seed: int,
     new: bool,
+    harness_name: str | None,
+    model: str | None,
+    agents: int | None,
+    agent_minutes: float,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Search on the task in this directory; goes on where the last run stopped.
@@ -69,25 +99,80 @@ def run(
     for name, value in (("--hours", hours), ("--max-usd", max_usd)):
         if value is not None and not math.isfinite(value):
             raise LabError(f"{name} {value} is no limit", mend="give a number, or leave it out")
+    if dry_run:
+        _show_what_agents_are_told(root, profile, model, agents, slots, new)
+        return
     with only_one(root), open_lab(root, create=True) as ledger:
         lab = None if new else _earlier(root, ledger, profile)
         if lab is None:
             chosen = profile or _profile(root)
             width = len(discover_slots(slots, load_task(root, chosen).kind))
-            config: dict[str, Any] = {"seed": seed, "window": 2 * width + 1, "harness": "offline"}
+            config: dict[str, Any] = {"seed": seed, "window": 2 * width + 1}
+            if harness_name == "opencode":
+                _agents_can_work(root, model)  # before a campaign begins that nobody could propose for
             lab = begin_campaign(root, ledger, name=None, profile=chosen, config=config)
+        chosen_harness = harness_name or lab.campaign.config.get("harness", "offline")
+        _remember(lab, harness=chosen_harness)
         executor = local_executor(lab, slots)
         limits = Limits(trials=trials, hours=hours, max_usd=max_usd, patience=patience)
-        harness = OfflineHarness(lab.task, lab.campaign.config["seed"])
         reporter = Reporter(lab, limits, json_lines=as_json)
-        work = CampaignRun(lab, harness, executor, limits, reporter.heed)
-        reporter.begin(work, _warnings(lab))
+        harness: Any
+        if chosen_harness == "opencode":
+            from autolab.cli.agents import check_agents, opencode_harness, show_agent
+
+            workers = agents or 2 * len(executor.slots)
+            check_agents(workers)
+            harness = opencode_harness(
+                lab,
+                model,
+                workers=workers,
+                slots=len(executor.slots),
+                minutes=agent_minutes,
+                heard=lambda event: show_agent(event, as_json=as_json),
+            )
+        else:
+            harness = contextlib.nullcontext(OfflineHarness(lab.task, lab.campaign.config["seed"]))
+
+        async def search() -> tuple[CampaignRun, str]:
+            async with harness as proposer:
+                work = CampaignRun(lab, proposer, executor, limits, reporter.heed)
+                reporter.begin(work, _warnings(lab))
+                return work, await work.run()
+
         try:
-            reason = asyncio.run(work.run())
+            work, reason = asyncio.run(search())
         finally:
             reporter.end()
         if not as_json:
             _conclude(lab, work, reason)
+
+
+def _agents_can_work(root: Path, model: str | None) -> None:
+    """Raises LabError if OpenCode or a model is missing."""
+    from autolab.harness.opencode.binary import find_opencode
+    from autolab.harness.opencode.models import find_model
+
+    find_opencode()
+    find_model(model, root)
+
+
+def _show_what_agents_are_told(
+    root: Path, profile: str | None, model: str | None, agents: int | None, slots: int | None, new: bool
+) -> None:
+    from autolab.cli.agents import dry_run
+
+    chosen = profile or _profile(root)
+    workers = agents or 2 * len(discover_slots(slots, load_task(root, chosen).kind))
+    known = (root / STATE_DIRECTORY / "ledger.sqlite").exists() and not new
+    with open_lab(root) if known else contextlib.nullcontext() as ledger:
+        for text in dry_run(root, ledger, chosen, model, workers):
+            click.echo(text)
+
+
+def _remember(lab: Lab, *, harness: str) -> None:
+    """So that `autolab run` without a word goes on as before."""
+    if lab.campaign.config.get("harness") != harness:
+        lab.ledger.set_campaign(lab.campaign.id, config={**lab.campaign.config, "harness": harness})
 
 
 def _earlier(root: Path, ledger: Ledger, profile: str | None) -> Lab | None:

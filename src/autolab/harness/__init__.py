@@ -1,4 +1,4 @@
-"""What runs an agent. Every harness, with a model or without, answers the same three calls.
+"""What runs an agent. Every harness, with a model or without, answers the same calls.
 
 The lab asks (`propose`) and tells (`tell_proposed`, `tell`), after Optuna's ask/tell. A harness keeps no
 files: on resume the campaign makes a new one and tells it the whole ledger again, in order.
@@ -10,11 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from autolab.ledger.records import Proposal, Trial
+from autolab.ledger.records import Proposal, Status, Trial
 
 
 class Exhausted(Exception):
     """The harness has nothing new left to propose for this ticket."""
+
+
+class NoProposal(Exception):
+    """The agent of this ticket brought nothing that can be tried; `status` labels why, `spent` what it cost."""
+
+    def __init__(self, status: Status, reason: str, spent: Proposal) -> None:
+        super().__init__(reason)
+        self.status, self.spent = status, spent
 
 
 @dataclass(frozen=True)
@@ -28,16 +36,26 @@ class Ticket:
     parent_score: float | None
     surface: str | None  # None: any
     guidance: tuple[str, ...] = ()  # human steering, most recent last
+    trial: str = ""  # the trial's id
+    role: str = ""
 
 
 class Harness(Protocol):
     """Ask/tell. The campaign calls it from one thread."""
 
     name: str
-    role: str
+    ahead: int | None
+    """None: the same seed gives the same proposals, so trials are judged in the order in which they were opened,
+    and the campaign's window says how many are under way. A number: proposals differ from run to run anyway; that
+    many trials are under way, and each is judged as soon as it is measured."""
+
+    def assign(self, ordinal: int) -> tuple[str, str]:
+        """(role, surface) of the trial to be opened next; an empty surface is any."""
+        ...
 
     async def propose(self, ticket: Ticket) -> Proposal:
-        """One change of the ticket's parent. Raises Exhausted when nothing new is left to try."""
+        """One change of the ticket's parent. Raises Exhausted when nothing new is left to try, NoProposal when
+        this one came to nothing, LabError when a person has to mend something before anybody can propose."""
         ...
 
     def tell_proposed(self, ticket_number: int, proposal: Proposal, parent_program: str) -> None:

@@ -134,9 +134,9 @@ class OfflineHarness:
     """Ask/tell over single changes; see the module's text. One object per campaign and role."""
 
     name = "offline"
+    ahead: int | None = None
 
-    def __init__(self, task: Task, seed: int, role: str = "worker") -> None:
-        self.role = role
+    def __init__(self, task: Task, seed: int) -> None:
         self._task = task
         self._seed = seed
         self._axes: dict[str, Axis] = {}
@@ -149,6 +149,10 @@ class OfflineHarness:
         self._worked = self._failed = 0
         self._unit = 0.0  # stands in for the noise where a task has none
         self._parents: OrderedDict[int, Parent] = OrderedDict()
+
+    def assign(self, ordinal: int) -> tuple[str, str]:
+        """Any surface: which one moves the score is what it learns."""
+        return "worker", ""
 
     async def propose(self, ticket: Ticket) -> Proposal:
         """The next change of the ticket's parent; no awaits, a few milliseconds.

@@ -1,0 +1,138 @@
+"""What an agent's last message says: the hypothesis, and the edits of a model that cannot edit files itself.
+
+The block format is the one that small models get right most often (a path, then SEARCH/REPLACE blocks as aider
+made them known); one JSON object with the same fields is taken as well.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from autolab.ledger.records import Proposal
+from autolab.program.hashing import Files
+from autolab.task import Edit
+
+FIELDS = {
+    "hypothesis": "hypothesis",
+    "surface": "surface",
+    "expected": "expected_effect",
+    "expected_effect": "expected_effect",
+    "rationale": "rationale",
+    "sources": "sources",
+    "source": "sources",
+}
+LONGEST_FIELD = 1000  # characters
+MOST_SOURCES = 10
+_FIELD = re.compile(rf"^\W*({'|'.join(FIELDS)})\W*?:[\s*_]*(\S.*)$", re.IGNORECASE)
+_SEARCH, _DIVIDER, _REPLACE = (
+    re.compile(p) for p in (r"^<{5,} ?SEARCH\s*$", r"^={5,}\s*$", r"^>{5,} ?REPLACE\s*$")
+)
+
+
+class AnswerRefused(Exception):
+    """Why an answer cannot be read; the text is fed back to the agent."""
+
+
+def parse_answer(text: str, files: Files) -> Proposal:
+    """The proposal that a message holds; its edits are empty if the agent edited files itself.
+
+    `files` are the parent's editable files. Raises AnswerRefused for half a block, or a path that is none of them.
+    """
+    found = _json_answer(text)
+    if found is not None:
+        return found
+    fields: dict[str, str] = {}
+    edits: list[Edit] = []
+    path = next(iter(files)) if len(files) == 1 else ""
+    lines = iter(enumerate(text.splitlines(), start=1))
+    for number, line in lines:
+        stripped = line.strip().strip("`*").strip()
+        if stripped in files:
+            path = stripped
+        elif _SEARCH.match(line.strip()):
+            if not path:
+                raise AnswerRefused(
+                    f"line {number}: no file is named before the SEARCH block; one of {', '.join(files)}"
+                )
+            edits.append(_block(path, lines, number))
+        elif (match := _FIELD.match(line)) and not edits:
+            fields.setdefault(FIELDS[match[1].lower()], match[2].strip().rstrip("*_ ")[:LONGEST_FIELD])
+    return _proposal(fields, tuple(_fitting(files, edits)))
+
+
+def _block(path: str, lines: object, start: int) -> Edit:
+    """The lines up to the divider, and from there to the end mark."""
+    search: list[str] = []
+    replace: list[str] = []
+    taken = search
+    for _, line in lines:  # type: ignore[attr-defined]
+        if taken is search and _DIVIDER.match(line.strip()):
+            taken = replace
+        elif taken is replace and _REPLACE.match(line.strip()):
+            return Edit(path=path, search=_joined(search), replace=_joined(replace))
+        else:
+            taken.append(line)
+    missing = "=======" if taken is search else ">>>>>>> REPLACE"
+    raise AnswerRefused(f"the block that begins at line {start} has no {missing} line")
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return "".join(line + "\n" for line in lines)
+
+
+def _fitting(files: Files, edits: Sequence[Edit]) -> list[Edit]:
+    """Blocks end with a line end, which the last line of a file may lack."""
+    fitted = []
+    for edit in edits:
+        text = files[edit.path]
+        if edit.search not in text and edit.search.removesuffix("\n") in text:
+            edit = Edit(
+                path=edit.path, search=edit.search.removesuffix("\n"), replace=edit.replace.removesuffix("\n")
+            )
+        fitted.append(edit)
+    return fitted
+
+
+def _json_answer(text: str) -> Proposal | None:
+    """The last JSON object of the text that has a hypothesis, or None."""
+    decoder = json.JSONDecoder()
+    for start in [match.start() for match in re.finditer(r"\{", text)][:200]:
+        try:
+            found, _ = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and isinstance(found.get("hypothesis"), str):
+            return _from_json(found)
+    return None
+
+
+def _from_json(found: dict[str, object]) -> Proposal:
+    fields: dict[str, str] = {}
+    for key, value in found.items():
+        if key in FIELDS and isinstance(value, str | list):
+            text = value if isinstance(value, str) else ", ".join(str(item) for item in value)
+            fields.setdefault(FIELDS[key], text[:LONGEST_FIELD])
+    raw = found.get("edits") or []
+    try:
+        edits = tuple(Edit.model_validate(edit) for edit in raw)  # type: ignore[attr-defined]
+    except (ValueError, TypeError) as error:
+        raise AnswerRefused(
+            f"edits: {str(error).splitlines()[0][:200]}; each is {{path, search, replace}}"
+        ) from None
+    return _proposal(fields, edits)
+
+
+def _proposal(fields: dict[str, str], edits: tuple[Edit, ...]) -> Proposal:
+    named = fields.get("sources", "")
+    sources = [source.strip("[]()<>.\"' ") for source in re.split(r"[,;\s]+", named)]
+    kept = [source for source in sources if source and source.lower() not in ("none", "n/a", "-")]
+    return Proposal(
+        hypothesis=fields.get("hypothesis", ""),
+        edits=edits,
+        surface=fields.get("surface", ""),
+        expected_effect=fields.get("expected_effect", ""),
+        rationale=fields.get("rationale", ""),
+        sources=tuple(kept[:MOST_SOURCES]),
+    )

@@ -1,0 +1,219 @@
+"""Between OpenCode and the model: the one place that knows the key, counts tokens and waits for a busy server.
+
+Every seat has a gateway of its own on a unix socket, so its sandbox needs no network and holds no secret, and
+whatever an agent does there is counted on its own trial. An answer is read to its end before any of it is
+passed on: a stream that broke off is asked for again, one that never ends is cut, and OpenCode, which gives up
+after 75 seconds of errors, does not notice a busy server at all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession, web
+
+from autolab.harness.opencode.models import Model
+from autolab.harness.opencode.upstream import Answer, ModelFailed, Patience, ask
+
+FINAL = (400, 401, 403, 404, 413)  # OpenCode does not try these again; all else was tried often enough here
+BYTES_A_TOKEN = 4  # to estimate usage where a server reports none
+LARGEST_REQUEST = 64 << 20
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What one session may ask of the model; one that meets it is ended."""
+
+    requests: int = 60
+    tokens: int = 2_000_000
+
+
+@dataclass
+class Usage:
+    """What a session has used so far, as the gateway saw it."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    requests: int = 0
+    retries: int = 0
+    cost_usd: float = 0.0
+    in_flight: int = 0
+    failure: str = ""  # why the last model call failed for good; empty if it did not
+    failure_status: int = 0  # the HTTP status of that failure
+    refused: str = ""  # the allowance that was met
+    last_sign: float = field(default_factory=time.monotonic)  # of life, from the agent or from the model
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return self.tokens_in + self.tokens_out
+
+    def alive(self) -> None:
+        """Note a sign of life."""
+        self.last_sign = time.monotonic()
+
+
+@dataclass
+class Endpoint:
+    """A model as all seats see it: what one of them finds out about it holds for the others."""
+
+    model: Model
+    http: ClientSession
+    tools: bool
+    said: Callable[[str], None]
+    answered: bool = False  # has it ever given an answer?
+
+
+class Gateway:
+    """An OpenAI-compatible server on a unix socket for one seat."""
+
+    def __init__(self, endpoint: Endpoint, allowance: Allowance, patience: Patience) -> None:
+        self.endpoint, self.allowance, self.patience = endpoint, allowance, patience
+        self.usage = Usage()
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, socket: Path) -> None:
+        """Serve on `socket`."""
+        application = web.Application(client_max_size=LARGEST_REQUEST)
+        application.router.add_post("/v1/chat/completions", self._complete)
+        application.router.add_get("/v1/models", self._models)
+        self._runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=0.5, handler_cancellation=True
+        )
+        await self._runner.setup()
+        socket.unlink(missing_ok=True)
+        await web.UnixSite(self._runner, str(socket)).start()
+
+    async def close(self) -> None:
+        """End what is under way and remove the socket."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def begin(self) -> Usage:
+        """Count from zero for a new session, and return the counter."""
+        self.usage = Usage()
+        return self.usage
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {"object": "list", "data": [{"id": self.endpoint.model.id, "object": "model"}]}
+        )
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        usage = self.usage
+        usage.alive()
+        try:
+            body = await request.json()
+        except ValueError:
+            return _refusal(400, "the request is no JSON")
+        usage.refused = usage.refused or self._met(usage)
+        if usage.refused:
+            return _refusal(400, f"the lab ended this session: {usage.refused}")
+        usage.requests += 1
+        usage.in_flight += 1
+        try:
+            answer = await self._ask(body, usage)
+        except ModelFailed as failed:
+            usage.failure, usage.failure_status = str(failed), failed.status
+            if failed.status in FINAL:
+                return _refusal(failed.status, str(failed), failed.body)
+            return _refusal(400, str(failed))
+        finally:
+            usage.in_flight -= 1
+        usage.failure = ""
+        usage.alive()
+        self.endpoint.answered = True
+        self._count(answer, body, usage)
+        return await _pass_on(request, answer) if body.get("stream") else web.json_response(_whole(answer))
+
+    def _met(self, usage: Usage) -> str:
+        if usage.requests >= self.allowance.requests:
+            return f"{usage.requests} model calls"
+        return f"{usage.tokens} tokens" if usage.tokens >= self.allowance.tokens else ""
+
+    async def _ask(self, body: Mapping[str, Any], usage: Usage) -> Answer:
+        at = self.endpoint
+
+        def retried(reason: str) -> None:
+            usage.retries += 1
+            at.said(reason)
+
+        try:
+            return await ask(at.http, at.model, self._outgoing(body), self.patience, usage.alive, retried)
+        except ModelFailed as failed:
+            if not body.get("tools") or not failed.refuses_tools:
+                raise
+            if at.tools:
+                at.said(
+                    f"{at.model.name} cannot call tools: agents answer with search/replace blocks instead"
+                )
+            at.tools = False
+            return await ask(at.http, at.model, self._outgoing(body), self.patience, usage.alive, retried)
+
+    def _outgoing(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        dropped = () if self.endpoint.tools else ("tools", "tool_choice", "parallel_tool_calls")
+        sent = {key: value for key, value in body.items() if key not in dropped}
+        return {
+            **sent,
+            "model": self.endpoint.model.id,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+
+    def _count(self, answer: Answer, body: Mapping[str, Any], usage: Usage) -> None:
+        sent, got = (answer.usage.get(key) for key in ("prompt_tokens", "completion_tokens"))
+        sent = sent if isinstance(sent, int) else len(json.dumps(body.get("messages"))) // BYTES_A_TOKEN
+        got = got if isinstance(got, int) else answer.size // BYTES_A_TOKEN
+        usage.tokens_in += max(0, sent)
+        usage.tokens_out += max(0, got)
+        usage.cost_usd += self.endpoint.model.cost(max(0, sent), max(0, got))
+
+
+async def _pass_on(request: web.Request, answer: Answer) -> web.StreamResponse:
+    reply = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+    await reply.prepare(request)
+    last = {"choices": [], "usage": dict(answer.usage)}
+    for piece in [*answer.pieces, last] if answer.usage else answer.pieces:
+        await reply.write(b"data: " + json.dumps(piece).encode() + b"\n\n")
+    await reply.write(b"data: [DONE]\n\n")
+    return reply
+
+
+def _whole(answer: Answer) -> dict[str, Any]:
+    """The answer as one object, for a request that asked for no stream."""
+    text, finish = "", "stop"
+    calls: dict[int, dict[str, Any]] = {}
+    for choice in (choice for piece in answer.pieces for choice in piece["choices"]):
+        delta = choice.get("delta") or {}
+        text += delta.get("content") or ""
+        finish = choice.get("finish_reason") or finish
+        for call in delta.get("tool_calls") or []:
+            known = calls.setdefault(
+                call.get("index", 0), {"type": "function", "function": {"name": "", "arguments": ""}}
+            )
+            known["id"] = call.get("id") or known.get("id", "call")
+            for key in ("name", "arguments"):
+                known["function"][key] += (call.get("function") or {}).get(key) or ""
+    message = {
+        "role": "assistant",
+        "content": text,
+        **({"tool_calls": list(calls.values())} if calls else {}),
+    }
+    return {
+        "id": "answer", "object": "chat.completion", "created": int(time.time()), "usage": dict(answer.usage),
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+    }  # fmt: skip
+
+
+def _refusal(status: int, reason: str, body: bytes = b"") -> web.Response:
+    """An error as OpenAI's servers word it; what the model's own server said goes through (context overflow)."""
+    try:
+        said = json.loads(body) if body else None
+    except ValueError:
+        said = None
+    return web.json_response(said or {"error": {"message": reason, "type": "autolab"}}, status=status)

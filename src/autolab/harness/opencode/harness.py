@@ -1,0 +1,368 @@
+"""Agents of a headless campaign: each trial is a fresh OpenCode session in a seat, and the loop is ours.
+
+A session gets the parent program in a workspace and a bounded slice of the lineage, edits, says its hypothesis,
+and ends. What it did is read from the workspace, never from its words; what would be refused goes back to it
+once. Nothing depends on a model remembering, and no agent can stall or stop the campaign.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession, TCPConnector
+
+from autolab.errors import LabError
+from autolab.execution.local import reap_orphans
+from autolab.harness import NoProposal, Ticket
+from autolab.harness.answer import AnswerRefused, parse_answer
+from autolab.harness.opencode.binary import OpenCode
+from autolab.harness.opencode.configuration import configuration
+from autolab.harness.opencode.gateway import Allowance, Endpoint, Gateway, Usage
+from autolab.harness.opencode.models import Model
+from autolab.harness.opencode.seat import Seat, SessionEnded, Waiting
+from autolab.harness.opencode.upstream import Patience
+from autolab.ledger.records import AgentSession, Proposal, Status, Trial
+from autolab.pack.roles import Role, roles
+from autolab.pack.templates import render
+from autolab.program.edits import edits_between
+from autolab.program.hashing import Files
+from autolab.program.workspace import WorkspaceRefused, create_workspace, read_workspace
+from autolab.task import Task
+
+HOPELESS = (401, 402, 403, 404)  # what a model server says when no later try will do better
+FAILURES_IN_A_ROW = 3  # sessions for each worker without a word from the model, before a person is asked
+
+
+@dataclass(frozen=True)
+class AgentEvent:
+    """Something that an agent did, or that happened to it."""
+
+    trial: str
+    role: str
+    kind: str  # tool | model | ended
+    text: str
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What agents need of the lab: questions about a proposal and the lineage, and a place for what they cost."""
+
+    objection: Callable[[Ticket, Proposal], tuple[Status, str] | None]
+    lineage: Callable[[str], str]  # of a surface
+    noise_sd: Callable[[], float | None]
+    record: Callable[[AgentSession], None]
+    heard: Callable[[AgentEvent], None] = lambda event: None
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """What one session may take of time and of the model."""
+
+    waiting: Waiting = field(default_factory=Waiting)
+    allowance: Allowance = field(default_factory=Allowance)
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass
+class _Session:
+    """One agent at work on one ticket."""
+
+    ticket: Ticket
+    role: Role
+    usage: Usage = field(default_factory=Usage)
+    began: float = field(default_factory=time.monotonic)
+    seat: Seat | None = None
+
+
+class OpenCodeHarness:
+    """`workers` agents at a time. Use it as an asynchronous context manager around the campaign."""
+
+    name = "opencode"
+
+    def __init__(
+        self,
+        task: Task,
+        campaign: str,
+        model: Model,
+        opencode: OpenCode,
+        state: Path,
+        protected: Files,
+        desk: Desk,
+        *,
+        workers: int,
+        slots: int,
+        limits: SessionLimits,
+    ) -> None:
+        self.task, self.campaign, self.model, self.desk, self.limits = task, campaign, model, desk, limits
+        self.ahead: int | None = workers + 2 * slots
+        self._opencode, self._state, self._protected, self._workers = opencode, state, protected, workers
+        self._roles = roles()
+        self._endpoint: Endpoint | None = None
+        self._free: asyncio.Queue[Seat] = asyncio.Queue()
+        self._seats: list[Seat] = []
+        self._silent_model = 0  # sessions in a row that the model did not answer at all
+        self._at_work: dict[Path, _Session] = {}
+
+    async def __aenter__(self) -> OpenCodeHarness:
+        seats = self._state / "seats"
+        await asyncio.to_thread(reap_orphans, seats)  # of a lab that was killed
+        http = ClientSession(connector=TCPConnector(limit=0))
+        self._endpoint = Endpoint(
+            self.model, http, self.model.tools, lambda text: self._heard(None, "model", text)
+        )
+        for index in range(self._workers):
+            self._seats.append(self._seat(seats / str(index), self._endpoint))
+            self._free.put_nowait(self._seats[-1])
+        return self
+
+    def _seat(self, folder: Path, endpoint: Endpoint) -> Seat:
+        gateway = Gateway(endpoint, self.limits.allowance, self.limits.patience)
+        settings = configuration(self.model, self._roles.values(), self.task.editable)
+        return Seat(
+            folder,
+            self._opencode,
+            gateway,
+            settings,
+            [self._state / "repository.git"],
+            lambda kind, text: self._heard(folder, kind, text),
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(seat.stop() for seat in self._seats), return_exceptions=True)
+        if self._endpoint is not None:
+            await self._endpoint.http.close()
+
+    # ask and tell ---------------------------------------------------------------------------------
+
+    def assign(self, ordinal: int) -> tuple[str, str]:
+        """One surface after another, to its specialist if there is one; every so often a generalist is free."""
+        surfaces = list(self.task.surfaces)
+        place = (ordinal - 1) % (len(surfaces) + 1)
+        if place == len(surfaces):
+            return "worker", ""
+        known = f"specialists/{surfaces[place]}" in self._roles
+        return ("specialist" if known else "worker"), surfaces[place]
+
+    def tell_proposed(self, ticket_number: int, proposal: Proposal, parent_program: str) -> None:
+        """Nothing to remember: every session reads the ledger."""
+
+    def tell(self, trial: Trial, noise_sd: float) -> None:
+        """Nothing to remember."""
+
+    async def propose(self, ticket: Ticket) -> Proposal:
+        """One session, and a second one on a fresh server if the first died of what was not its own doing."""
+        role = self._role(ticket)
+        seat = await self._free.get()
+        session = _Session(ticket, role, seat=seat)
+        self._at_work[seat.folder] = session
+        try:
+            try:
+                return await self._work(seat, session)
+            except SessionEnded as first:
+                if first.how not in ("died", "silent"):
+                    raise
+                self._heard(seat.folder, "ended", f"{first}; once more on a fresh server")
+                return await self._work(seat, session)
+        except SessionEnded as ended:
+            raise self._nothing(session, ended) from None
+        finally:
+            self._at_work.pop(seat.folder, None)
+            self._free.put_nowait(seat)
+
+    # one session ----------------------------------------------------------------------------------
+
+    async def _work(self, seat: Seat, session: _Session) -> Proposal:
+        """From a fresh workspace to a proposal that the lab would take. Raises SessionEnded or NoProposal."""
+        ticket = session.ticket
+        outcome, note = "died", "cancelled"
+        session.began = time.monotonic()
+        session.usage = seat.gateway.begin()
+        try:
+            await asyncio.to_thread(
+                create_workspace,
+                self._state,
+                seat.workspace.name,
+                ticket.parent_files,
+                self._protected,
+                seat.folder,
+            )
+            await seat.ensure()
+            session.usage = seat.gateway.begin()
+            proposal = await self._converse(seat, session)
+            outcome, note = "answered", ""
+            self._silent_model = 0
+            return proposal
+        except SessionEnded as ended:
+            outcome, note = ended.how, str(ended)
+            raise
+        except NoProposal as nothing:
+            outcome, note = "no_answer", str(nothing)
+            self._silent_model = 0
+            raise
+        finally:
+            self._record(session, outcome, note)
+
+    async def _converse(self, seat: Seat, session: _Session) -> Proposal:
+        """Ask, and let the agent mend once what the lab would refuse."""
+        role = session.role.name
+        tools = self._tools
+        name = await seat.open(role)
+        refusal = await self._turn(seat, session, name, self.prompt(session.ticket, can_edit=tools))
+        if tools and not self._tools and not isinstance(refusal, Proposal):
+            refusal = await self._turn(seat, session, name, self.prompt(session.ticket, can_edit=False))
+        if not isinstance(refusal, Proposal) and not session.usage.refused:
+            reason = render("feedback", reason=refusal[1], can_edit=self._tools)
+            refusal = await self._turn(seat, session, name, reason)
+        await seat.close(name)
+        if isinstance(refusal, Proposal):
+            return dataclasses.replace(refusal, tokens=session.usage.tokens, cost_usd=session.usage.cost_usd)
+        raise NoProposal(*refusal, self._spent(session))
+
+    async def _turn(
+        self, seat: Seat, session: _Session, name: str, prompt: str
+    ) -> Proposal | tuple[Status, str]:
+        """Send one message; the proposal that stands afterwards, or the label and the reason why there is none."""
+        left = self.limits.waiting.wall - (time.monotonic() - session.began)
+        waiting = dataclasses.replace(self.limits.waiting, wall=max(left, 1.0))
+        try:
+            said = await seat.ask(name, session.role.name, prompt, waiting)
+        except SessionEnded as ended:
+            if ended.how == "model_error" and session.usage.refused:
+                return Status.PROPOSAL_FAILED, f"endless: no proposal within {session.usage.refused}"
+            raise
+        if session.usage.refused:
+            return Status.PROPOSAL_FAILED, f"endless: no proposal within {session.usage.refused}"
+        if session.usage.failure:
+            raise SessionEnded("model_error", session.usage.failure)
+        return self._read(seat, session.ticket, said)
+
+    def _read(self, seat: Seat, ticket: Ticket, said: str) -> Proposal | tuple[Status, str]:
+        """What the workspace and the last words amount to."""
+        limit = 1024 * self.task.budget.program_kb
+        try:
+            files = read_workspace(seat.workspace, self.task.editable, self._protected, limit)
+        except WorkspaceRefused as reason:
+            return (Status.TAMPERED if reason.tampered else Status.PROPOSAL_FAILED), str(reason)
+        try:
+            proposal = parse_answer(said, ticket.parent_files)
+        except AnswerRefused as refused:
+            return Status.PROPOSAL_FAILED, str(refused)
+        edits = edits_between(ticket.parent_files, files) or proposal.edits
+        if not edits:
+            return Status.PROPOSAL_FAILED, "nothing was changed"
+        if not proposal.hypothesis.strip():
+            return Status.PROPOSAL_FAILED, "there is no HYPOTHESIS: line"
+        surface = proposal.surface if proposal.surface in self.task.surfaces else ticket.surface or ""
+        proposal = dataclasses.replace(proposal, edits=edits, surface=surface)
+        return self.desk.objection(ticket, proposal) or proposal
+
+    # what is said, counted, and recorded ----------------------------------------------------------
+
+    @property
+    def _tools(self) -> bool:
+        return self._endpoint.tools if self._endpoint is not None else self.model.tools
+
+    def system_prompt(self, ticket: Ticket) -> str:
+        """What OpenCode puts before it: the role's own text."""
+        return self._role(ticket).prompt
+
+    def _role(self, ticket: Ticket) -> Role:
+        """The agent file of a ticket's role; a specialist's is that of its surface."""
+        name = f"specialists/{ticket.surface}" if ticket.role == "specialist" else ticket.role
+        return self._roles.get(name) or self._roles["worker"]
+
+    def prompt(self, ticket: Ticket, *, can_edit: bool = True) -> str:
+        """The message that opens a session."""
+        surface = ticket.surface or ""
+        return render(
+            "trial",
+            role=ticket.role,
+            task=_task_view(self.task),
+            trial=ticket.trial,
+            surface=surface,
+            surface_text=self.task.surfaces.get(surface, ""),
+            parent_score=ticket.parent_score,
+            noise_sd=self.desk.noise_sd(),
+            guidance=list(ticket.guidance),
+            lineage=self.desk.lineage(surface),
+            can_edit=can_edit,
+            files=dict(ticket.parent_files),
+        )
+
+    def _nothing(self, session: _Session, ended: SessionEnded) -> Exception:
+        """What becomes of a trial whose session ended before it had a proposal."""
+        failed = ended.how == "model_error"
+        self._silent_model = self._silent_model + 1 if failed else 0
+        answered = self._endpoint is not None and self._endpoint.answered
+        hopeless = failed and not answered and session.usage.failure_status in HOPELESS
+        if hopeless or self._silent_model >= FAILURES_IN_A_ROW * self._workers:
+            return LabError(
+                f"the model gives no answer: {ended}",
+                where=f"{self.model.name} at {self.model.base_url}",
+                mend="check its server, its name and the key; `autolab run` then goes on with the same trials",
+            )
+        label = Status.PROPOSAL_FAILED if ended.how == "timeout" else Status.INFRA_ERROR
+        return NoProposal(label, f"the agent's session ended: {ended.how}: {ended}", self._spent(session))
+
+    def _spent(self, session: _Session) -> Proposal:
+        usage = session.usage
+        return Proposal(
+            "", (), surface=session.ticket.surface or "", tokens=usage.tokens, cost_usd=usage.cost_usd
+        )
+
+    def _record(self, session: _Session, outcome: str, note: str) -> None:
+        usage = session.usage
+        self.desk.record(
+            AgentSession(
+                campaign=self.campaign,
+                trial=session.ticket.number,
+                role=session.ticket.role,
+                agent=self.name,
+                model=self.model.name,
+                tokens_in=usage.tokens_in,
+                tokens_out=usage.tokens_out,
+                requests=usage.requests,
+                retries=usage.retries,
+                cost_usd=usage.cost_usd,
+                seconds=time.monotonic() - session.began,
+                outcome=outcome,
+                note=note[:300],
+                at=time.time(),
+            )
+        )
+        self._heard(
+            session.seat.folder if session.seat else None, "ended", outcome + (f": {note}" if note else "")
+        )
+
+    def _heard(self, folder: Path | None, kind: str, text: str) -> None:
+        session = self._at_work.get(folder) if folder is not None else None
+        event = AgentEvent(
+            session.ticket.trial if session else "", session.role.name if session else "", kind, text
+        )
+        with contextlib.suppress(OSError):  # the terminal is gone; the loop notices by itself
+            self.desk.heard(event)
+
+
+def _task_view(task: Task) -> Mapping[str, Any]:
+    """What a prompt says of the task."""
+    budget = task.budget
+    spend = (
+        f"{budget.cpu_seconds:g} CPU-seconds" if budget.cpu_seconds is not None
+        else f"{budget.tokens} tokens" if budget.tokens is not None
+        else f"{budget.wall_seconds:g} seconds"
+    )  # fmt: skip
+    return {
+        "name": task.name,
+        "metric": task.metric.name,
+        "direction": task.metric.direction,
+        "editable": list(task.editable),
+        "protected": list(task.protected),
+        "budget": f"{spend} of training, {budget.memory_gb:g} GB of memory",
+    }

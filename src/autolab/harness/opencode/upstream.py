@@ -1,0 +1,223 @@
+"""One answer of a model from a server that may be busy, slow, or break off: read whole, or asked for again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, StreamReader
+
+from autolab.harness.opencode.models import Model
+
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds; the back-off doubles from one to the other
+LONGEST_LINE = 4 << 20  # bytes of one server-sent event
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a model server, and how much to take from it."""
+
+    first_byte_seconds: float = 180.0
+    stalled_seconds: float = 60.0  # between two pieces of one answer
+    tries: int = 6
+    answer_bytes: int = 96_000  # what is longer is cut as if the model had met its own limit
+
+
+class ModelFailed(Exception):
+    """No usable answer. `status` is the HTTP status (503 for a connection that failed), `body` what was said."""
+
+    def __init__(self, reason: str, status: int, body: bytes = b"", retry_after: str = "") -> None:
+        super().__init__(reason)
+        self.status, self.body, self.retry_after = status, body, retry_after
+
+    @property
+    def refuses_tools(self) -> bool:
+        """Does the server say that this model cannot call tools?"""
+        said = f"{self} {self.body.decode(errors='replace')}".lower()
+        return (
+            self.status in (400, 404, 422, 501) and "tool" in said and ("support" in said or "enable" in said)
+        )
+
+
+@dataclass
+class Answer:
+    """One whole answer as the pieces of its stream, and what the server says that it used."""
+
+    pieces: list[dict[str, Any]] = field(default_factory=list)
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 0  # bytes of text, reasoning and arguments
+
+    def take(self, piece: dict[str, Any]) -> None:
+        """Add a piece of the stream."""
+        self.usage = piece.get("usage") or self.usage
+        if piece.get("choices"):
+            self.pieces.append(piece)
+            self.size += _size(piece)
+
+    @property
+    def finished(self) -> bool:
+        """Has the model said that it is done?"""
+        return any(choice.get("finish_reason") for piece in self.pieces for choice in piece["choices"])
+
+    def cut(self) -> Answer:
+        """The answer as if the model had met its own limit here; half a tool call is no call, and goes."""
+        spoken = [
+            p for p in self.pieces if not any((c.get("delta") or {}).get("tool_calls") for c in p["choices"])
+        ]
+        last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
+        return Answer([*spoken, {**(spoken[0] if spoken else {}), **last}], self.usage, self.size)
+
+
+async def ask(
+    http: ClientSession,
+    model: Model,
+    body: Mapping[str, Any],
+    patience: Patience,
+    alive: Callable[[], None],
+    retried: Callable[[str], None],
+) -> Answer:
+    """One answer to a chat-completions `body`. `alive` is called at every sign of life, `retried` with the reason
+    before each further try. Raises ModelFailed if it was refused, or if no try gave a whole answer."""
+    failed = ModelFailed("no try was made", 503)
+    for attempt in range(patience.tries):
+        if attempt:
+            retried(str(failed))
+            await _back_off(attempt, failed.retry_after, alive)
+        try:
+            answer = await _once(http, model, body, patience, alive)
+        except ModelFailed as reason:
+            failed = reason
+            if failed.status not in RETRIED:
+                raise
+            continue
+        except (ClientError, OSError, TimeoutError) as error:
+            failed = ModelFailed(f"{model.base_url} {_cause(error)}", 503)
+            continue
+        if answer.size or attempt:  # empty twice is what this model has to say
+            return answer
+        failed = ModelFailed("the model's answer was empty", 503)
+    raise failed
+
+
+async def _once(
+    http: ClientSession, model: Model, body: Mapping[str, Any], patience: Patience, alive: Callable[[], None]
+) -> Answer:
+    headers = {"Authorization": f"Bearer {model.key}"} if model.key else {}
+    timeout = ClientTimeout(total=None, sock_connect=20, sock_read=patience.first_byte_seconds)
+    address = f"{model.base_url}/chat/completions"
+    async with http.post(address, json=body, headers=headers, timeout=timeout) as reply:
+        alive()
+        if reply.status != 200:
+            said = await reply.content.read(65_536)
+            raise ModelFailed(
+                _message(reply.status, said), reply.status, said, reply.headers.get("Retry-After", "")
+            )
+        if "event-stream" not in reply.headers.get("Content-Type", ""):  # a server that does not stream
+            return _from_whole(await reply.read())
+        return await _read(reply.content, patience, alive)
+
+
+async def _read(stream: StreamReader, patience: Patience, alive: Callable[[], None]) -> Answer:
+    """A stream to its end, or to the cut. Raises ModelFailed if it breaks off before."""
+    answer = Answer()
+    async for line in _lines(stream, patience.stalled_seconds):
+        alive()
+        if not line.startswith(b"data:"):
+            continue
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            break
+        piece = _json_object(data)
+        if piece.get("error"):
+            raise ModelFailed(f"the model's server broke off: {str(piece['error'])[:200]}", 502)
+        answer.take(piece)
+        if answer.size > patience.answer_bytes:
+            return answer.cut()
+    else:
+        if not answer.finished:
+            raise ModelFailed("the model's stream broke off", 502)
+    return answer
+
+
+async def _lines(stream: StreamReader, stalled_seconds: float) -> AsyncIterator[bytes]:
+    """Lines of any length up to LONGEST_LINE; aiohttp's own limit for one is far below a large tool call."""
+    rest = b""
+    while chunk := await asyncio.wait_for(stream.readany(), stalled_seconds):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > LONGEST_LINE:
+            raise ModelFailed("the model's stream holds a line without end", 502)
+    if rest:
+        yield rest
+
+
+async def _back_off(attempt: int, retry_after: str, alive: Callable[[], None]) -> None:
+    """Wait as the server asked, else twice as long each time, with jitter; waiting is no silence of the agent's."""
+    try:
+        seconds = min(float(retry_after), 4 * LONGEST_WAIT)
+    except ValueError:
+        seconds = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.75, 1.25)
+    while seconds > 0:
+        alive()
+        await asyncio.sleep(min(seconds, 5.0))
+        seconds -= 5.0
+
+
+def _from_whole(raw: bytes) -> Answer:
+    """The answer of a server that does not stream, as a stream of one piece."""
+    reply = _json_object(raw)
+    answer = Answer(usage=reply.get("usage") or {})
+    for choice in reply.get("choices") or []:
+        delta = dict(choice.get("message") or {})
+        calls = delta.get("tool_calls") or []
+        delta["tool_calls"] = [{**call, "index": place} for place, call in enumerate(calls)]
+        head: dict[str, Any] = {
+            key: reply[key] for key in ("id", "object", "created", "model") if key in reply
+        }
+        answer.take({**head, "choices": [{**choice, "delta": delta}]})
+    return answer
+
+
+def _json_object(raw: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        raise ModelFailed("the model's server sent broken JSON", 502) from None
+    if not isinstance(found, dict):
+        raise ModelFailed("the model's server sent no JSON object", 502)
+    return found
+
+
+def _size(piece: Mapping[str, Any]) -> int:
+    """Bytes of what the model said in one piece of its stream."""
+    total = 0
+    for choice in piece["choices"]:
+        delta = choice.get("delta") or {}
+        texts = [delta.get("content"), delta.get("reasoning_content"), delta.get("reasoning")]
+        for call in delta.get("tool_calls") or []:
+            function = call.get("function") or {}
+            texts += [function.get("name"), function.get("arguments")]
+        total += sum(len(text.encode("utf-8", "replace")) for text in texts if isinstance(text, str))
+    return total
+
+
+def _message(status: int, said: bytes) -> str:
+    """What an error reply says, in one line."""
+    text = said.decode(errors="replace")
+    try:
+        found = json.loads(text)
+        error = found.get("error", found) if isinstance(found, dict) else found
+        text = str(error.get("message") or error) if isinstance(error, dict) else str(error)
+    except ValueError:
+        pass
+    return f"HTTP {status}: {' '.join(text.split())[:300]}"
+
+
+def _cause(error: BaseException) -> str:
+    return "did not answer in time" if isinstance(error, TimeoutError) else f"cannot be reached: {error}"
