@@ -1,12 +1,13 @@
 # Two commands do everything on a fresh machine with Python 3.11+ and git:
 #   make demo    set-up, then a real search on the default task, ending in a table and a picture
 #   make test    the fast test suite
+# Agents need OpenCode as well: `make opencode` installs it into tools/ with npm; `make test-agents` tests with it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_TRIALS ?= 12
 
-.PHONY: demo test test-slow lint setup system bench clean
+.PHONY: demo test test-agents test-slow lint setup system opencode bench clean
 
 demo: setup
 	$(BIN)/autolab run --new --trials $(DEMO_TRIALS)
@@ -14,7 +15,10 @@ demo: setup
 	@echo "research_results.tsv, research_live_master.json and results/*/staircase.png are yours to look at."
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not opencode"
+
+test-agents: setup opencode
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m opencode
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -23,8 +27,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m autolab.pack.lint
 
-bench: setup
+bench: setup opencode
 	$(BIN)/python benchmarks/all.py
 
 setup: $(VENV)/installed system
@@ -41,5 +46,11 @@ $(VENV)/installed: requirements.txt pyproject.toml
 system:
 	@command -v bwrap >/dev/null || sh scripts/install_system.sh
 
+opencode: tools/node_modules/installed
+
+tools/node_modules/installed: tools/package.json tools/package-lock.json tools/install.sh
+	sh tools/install.sh
+	touch $@
+
 clean:
-	rm -rf $(VENV) build src/*.egg-info
+	rm -rf tools/node_modules $(VENV) build src/*.egg-info

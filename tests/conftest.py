@@ -97,6 +97,14 @@ def set_rate() -> Callable[[float], tuple[Edit, ...]]:
     return edit
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What needs OpenCode cannot run without it; CI counts skips, and allows none."""
+    import open_code
+
+    if item.get_closest_marker("opencode") and open_code.find_opencode() is None:
+        pytest.skip(open_code.MISSING)
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     """The rows of a results table."""
     header, *lines = path.read_text(encoding="utf-8").splitlines()
