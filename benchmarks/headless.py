@@ -13,13 +13,14 @@ import argparse
 import os
 import sys
 import time
+import zlib
 from collections import Counter
 
 from toy import TASK, TRAIN, toy_lab
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tests"))
 
-from scripted_agents import headless, set_rate, trial_of
+from scripted_agents import headless, set_rate
 from stand_ins.faults import FAULTS, Misbehaving
 from stand_ins.model_server import Request, Step
 
@@ -51,7 +52,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--agents", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=10.0, help="of training")
-    parser.add_argument("--share", type=float, default=0.2, help="of the model's answers that are faults")
+    parser.add_argument("--share", type=float, default=0.25, help="of the model's answers that are faults")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     train = TRAIN.replace("    seed = int", f"    import time; time.sleep({options.seconds})\n    seed = int")
@@ -60,7 +61,8 @@ def main() -> int:
     )
 
     def agent(request: Request) -> Step:
-        return set_rate(round(0.5 + 0.003 * trial_of(request), 4))(request)
+        # Of the session, not of the trial's id: after an overflow OpenCode goes on from a summary without it.
+        return set_rate(0.5 + zlib.crc32(request.session.encode()) % 10**6 / 1e8)(request)
 
     model = Misbehaving(agent, seed=options.seed, share=options.share)
     with toy_lab(task, train) as directory:
@@ -92,6 +94,9 @@ def main() -> int:
     print(f"slots busy      {100 * busy:.1f} % while there was work")
     print(f"left over       {len(strays)} processes {strays[:3] or ''}")
     recorded = len(done.trials) == options.trials and {t.status for t in done.trials} <= EXPECTED
+    recorded = (
+        recorded and 2 * labels["ok"] > options.trials
+    )  # faults cost a minority of trials, not the campaign
     met = recorded and busy >= 0.95 and not strays
     print(
         f"bars: {options.trials} trials labelled, 95 % busy, no process left over: {'met' if met else 'MISSED'}"

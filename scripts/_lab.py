@@ -27,19 +27,16 @@ REFUSED, ERROR = 1, 2
 
 
 def _find_engine() -> None:
-    """Run under an interpreter that has the engine: the one named in `engine` beside the scripts, or the repo's."""
+    """Run under an interpreter that has the engine: the one named in `engine` beside or above the
+    scripts, or the repo's."""
     try:
         import autolab  # noqa: F401
 
         return
     except ModuleNotFoundError:
         pass
-    named = HERE / "engine"
-    python = (
-        named.read_text(encoding="utf-8").strip()
-        if named.is_file()
-        else str(HERE.parent / ".venv/bin/python")
-    )
+    named = next((file for file in (HERE / "engine", HERE.parent / "engine") if file.is_file()), None)
+    python = named.read_text(encoding="utf-8").strip() if named else str(HERE.parent / ".venv/bin/python")
     if os.environ.get("AUTOLAB_ENGINE") != python and os.access(python, os.X_OK):
         os.environ["AUTOLAB_ENGINE"] = python
         os.execv(python, [python, *sys.argv])

@@ -66,7 +66,7 @@ def set_rate(value: float, hypothesis: str = "") -> Callable[[Request], Step]:
         seen = next((re.search(r"RATE = \S+", text) for text in results if "RATE = " in text), None)
         if seen is None:
             return call("read", filePath=path)
-        if not any("Edit applied" in text for text in results):
+        if seen[0] != f"RATE = {value!r}" and not any("Edit applied" in text for text in results):
             return call("edit", filePath=path, oldString=seen[0], newString=f"RATE = {value!r}")
         why = hypothesis or f"a rate of {value} fits better"
         return say(f"Done.\n\nHYPOTHESIS: {why}\nSURFACE: optimizer\nSOURCES: 1412.6980")

@@ -13,25 +13,18 @@ import click
 from autolab.campaign.lock import only_one
 from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli import options
+from autolab.cli.begin import default_profile, earlier_campaign, new_campaign, warnings
 from autolab.cli.executors import local_executor
 from autolab.cli.live import Reporter
 from autolab.cli.read import promoted, summarise, table
 from autolab.errors import LabError
-from autolab.execution.local import discover_slots, visible_gpus
-from autolab.execution.sandbox import available
+from autolab.execution.local import discover_slots
 from autolab.harness.offline import OfflineHarness
 from autolab.lab import (
     STATE_DIRECTORY,
     Lab,
-    begin_campaign,
-    current_key,
     open_lab,
-    read_files,
-    resume_campaign,
 )
-from autolab.ledger.records import TrialState
-from autolab.ledger.store import Ledger
-from autolab.program.hashing import program_id
 from autolab.task import load_task
 
 
@@ -103,14 +96,11 @@ def run(
         _show_what_agents_are_told(root, profile, model, agents, slots, new)
         return
     with only_one(root), open_lab(root, create=True) as ledger:
-        lab = None if new else _earlier(root, ledger, profile)
+        lab = None if new else earlier_campaign(root, ledger, profile)
         if lab is None:
-            chosen = profile or _profile(root)
-            width = len(discover_slots(slots, load_task(root, chosen).kind))
-            config: dict[str, Any] = {"seed": seed, "window": 2 * width + 1}
             if harness_name == "opencode":
                 _agents_can_work(root, model)  # before a campaign begins that nobody could propose for
-            lab = begin_campaign(root, ledger, name=None, profile=chosen, config=config)
+            lab = new_campaign(root, ledger, profile=profile, slots=slots, seed=seed)
         chosen_harness = harness_name or lab.campaign.config.get("harness", "offline")
         _remember(lab, harness=chosen_harness)
         executor = local_executor(lab, slots)
@@ -136,7 +126,7 @@ def run(
         async def search() -> tuple[CampaignRun, str]:
             async with harness as proposer:
                 work = CampaignRun(lab, proposer, executor, limits, reporter.heed)
-                reporter.begin(work, _warnings(lab))
+                reporter.begin(work, warnings(lab))
                 return work, await work.run()
 
         try:
@@ -161,7 +151,7 @@ def _show_what_agents_are_told(
 ) -> None:
     from autolab.cli.agents import dry_run
 
-    chosen = profile or _profile(root)
+    chosen = profile or default_profile(root)
     workers = agents or 2 * len(discover_slots(slots, load_task(root, chosen).kind))
     known = (root / STATE_DIRECTORY / "ledger.sqlite").exists() and not new
     with open_lab(root) if known else contextlib.nullcontext() as ledger:
@@ -173,69 +163,6 @@ def _remember(lab: Lab, *, harness: str) -> None:
     """So that `autolab run` without a word goes on as before."""
     if lab.campaign.config.get("harness") != harness:
         lab.ledger.set_campaign(lab.campaign.id, config={**lab.campaign.config, "harness": harness})
-
-
-def _earlier(root: Path, ledger: Ledger, profile: str | None) -> Lab | None:
-    """The newest campaign, if it can be gone on with; None when a new one should begin. Raises LabError."""
-    campaigns = ledger.campaigns()
-    if not campaigns:
-        return None
-    campaign = campaigns[-1]
-    first = next(ledger.sequence(campaign.id), None)
-    if first is None or (first.state is TrialState.DONE and not ledger.promotions(campaign.id)):
-        return None  # its baseline failed; there is nothing to go on with
-    if profile is not None and profile != campaign.config["task"]["profile"]:
-        raise LabError(
-            f"{campaign.id} runs with profile {campaign.config['task']['profile']!r}, not {profile!r}",
-            where=str(root),
-            mend="`autolab run --new --profile …` starts a new campaign",
-        )
-    lab = resume_campaign(root, ledger, campaign)
-    if current_key(root, lab.task.profile) != campaign.key:
-        raise LabError(
-            f"the task, its evaluator, its data or this machine changed since {campaign.id} began, so new scores"
-            " would not compare with its own",
-            where=str(root),
-            mend="`autolab run --new` starts a new campaign; or undo the change",
-        )
-    return lab
-
-
-def _profile(root: Path) -> str:
-    """`gpu` where there is one and the task has such a profile."""
-    task = load_task(root)
-    return "gpu" if "gpu" in task.profiles and visible_gpus() else "cpu"
-
-
-def _warnings(lab: Lab) -> list[str]:
-    found = []
-    text = _edited_since(lab)
-    if text:
-        found.append(text)
-    mode, reason = available()
-    if mode == "none":
-        found.append(f"NO SANDBOX: {reason}. Trials can read your files and the network.")
-    if lab.task.self_reported:
-        found.append(
-            "SELF-REPORTED: task.yaml has no evaluate command, so the score is whatever the recipe prints."
-        )
-    return found
-
-
-def _edited_since(lab: Lab) -> str | None:
-    """What a person changed in the working tree that this campaign will not look at."""
-    known = [step.program for step in lab.ledger.promotions(lab.campaign.id)] + [lab.campaign.baseline]
-    now = load_task(lab.root, lab.task.profile)
-    if program_id(read_files(lab.root, lab.task.editable)) not in known:
-        changed = ", ".join(lab.task.editable)
-    elif (now.moves, now.surfaces) != (lab.task.moves, lab.task.surfaces):
-        changed = "task.yaml"
-    else:
-        return None
-    return (
-        f"{changed} changed since {lab.campaign.id} began, which goes on from its own copy: `autolab submit` tries"
-        " yours, `autolab run --new` starts from it."
-    )
 
 
 def _conclude(lab: Lab, work: CampaignRun, reason: str) -> None:

@@ -12,13 +12,11 @@ from autolab.campaign.lock import only_one
 from autolab.campaign.loop import Limits
 from autolab.campaign.serve import Service
 from autolab.cli import options
+from autolab.cli.begin import earlier_campaign, new_campaign, warnings
 from autolab.cli.executors import local_executor
 from autolab.cli.live import Reporter
-from autolab.cli.run import _earlier, _profile, _warnings
 from autolab.errors import LabError
-from autolab.execution.local import discover_slots
-from autolab.lab import begin_campaign, open_lab
-from autolab.task import load_task
+from autolab.lab import open_lab
 
 
 @click.command()
@@ -59,12 +57,9 @@ def serve(
         if value is not None and not math.isfinite(value):
             raise LabError(f"{name} {value} is no limit", mend="give a number, or leave it out")
     with only_one(root), open_lab(root, create=True) as ledger:
-        lab = _earlier(root, ledger, None)
-        if lab is None:
-            profile = _profile(root)
-            width = len(discover_slots(slots, load_task(root, profile).kind))
-            config = {"seed": 0, "window": 2 * width + 1, "harness": "agents"}
-            lab = begin_campaign(root, ledger, name=None, profile=profile, config=config)
+        lab = earlier_campaign(root, ledger, None) or new_campaign(
+            root, ledger, profile=None, slots=slots, harness="agents"
+        )
         executor = local_executor(lab, slots)
         limits = Limits(trials=trials, hours=hours, patience=patience)
         reporter = Reporter(lab, limits, json_lines=as_json)
@@ -72,7 +67,7 @@ def serve(
         if not as_json:
             click.echo(f"{lab.campaign.id}: {lab.task.name}, {lab.task.metric.name}, {len(executor.slots)} slots;"
                        " measures what agents submit")  # fmt: skip
-            for text in _warnings(lab):
+            for text in warnings(lab):
                 click.secho(text, fg="red", bold=True)
         reason = asyncio.run(service.run())
         if not as_json:

@@ -117,7 +117,7 @@ class Gateway:
         usage.requests += 1
         usage.in_flight += 1
         try:
-            answer = await self._ask(body, usage)
+            answer = await self._ask(body, _session(request), usage)
         except ModelFailed as failed:
             usage.failure, usage.failure_status = str(failed), failed.status
             if failed.status in FINAL:
@@ -136,15 +136,19 @@ class Gateway:
             return f"{usage.requests} model calls"
         return f"{usage.tokens} tokens" if usage.tokens >= self.allowance.tokens else ""
 
-    async def _ask(self, body: Mapping[str, Any], usage: Usage) -> Answer:
+    async def _ask(self, body: Mapping[str, Any], session: Mapping[str, str], usage: Usage) -> Answer:
         at = self.endpoint
 
         def retried(reason: str) -> None:
             usage.retries += 1
             at.said(reason)
 
+        async def answer() -> Answer:
+            sent = self._outgoing(body)
+            return await ask(at.http, at.model, sent, session, self.patience, usage.alive, retried)
+
         try:
-            return await ask(at.http, at.model, self._outgoing(body), self.patience, usage.alive, retried)
+            return await answer()
         except ModelFailed as failed:
             if not body.get("tools") or not failed.refuses_tools:
                 raise
@@ -153,7 +157,7 @@ class Gateway:
                     f"{at.model.name} cannot call tools: agents answer with search/replace blocks instead"
                 )
             at.tools = False
-            return await ask(at.http, at.model, self._outgoing(body), self.patience, usage.alive, retried)
+            return await answer()
 
     def _outgoing(self, body: Mapping[str, Any]) -> dict[str, Any]:
         dropped = () if self.endpoint.tools else ("tools", "tool_choice", "parallel_tool_calls")
@@ -172,6 +176,12 @@ class Gateway:
         usage.tokens_in += max(0, sent)
         usage.tokens_out += max(0, got)
         usage.cost_usd += self.endpoint.model.cost(max(0, sent), max(0, got))
+
+
+def _session(request: web.Request) -> dict[str, str]:
+    """The header by which servers find the cache of a conversation again; nothing else is passed on."""
+    name = "x-session-id"
+    return {name: request.headers[name]} if name in request.headers else {}
 
 
 async def _pass_on(request: web.Request, answer: Answer) -> web.StreamResponse:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -106,6 +107,7 @@ class OpenCodeHarness:
         self._roles = roles()
         self._endpoint: Endpoint | None = None
         self._free: asyncio.Queue[Seat] = asyncio.Queue()
+        self._starting = asyncio.Semaphore(max(1, (os.cpu_count() or 1) // 2))
         self._seats: list[Seat] = []
         self._silent_model = 0  # sessions in a row that the model did not answer at all
         self._at_work: dict[Path, _Session] = {}
@@ -193,9 +195,12 @@ class OpenCodeHarness:
                 self._protected,
                 seat.folder,
             )
-            await seat.ensure()
-            session.usage = seat.gateway.begin()
-            proposal = await self._converse(seat, session)
+            # One start after another brings the first proposal sooner than all of them at once.
+            async with contextlib.nullcontext() if seat.warm else self._starting:
+                await seat.ensure()
+                session.usage = seat.gateway.begin()
+                name = await seat.open(session.role.name)
+            proposal = await self._converse(seat, session, name)
             outcome, note = "answered", ""
             self._silent_model = 0
             return proposal
@@ -209,11 +214,9 @@ class OpenCodeHarness:
         finally:
             self._record(session, outcome, note)
 
-    async def _converse(self, seat: Seat, session: _Session) -> Proposal:
+    async def _converse(self, seat: Seat, session: _Session, name: str) -> Proposal:
         """Ask, and let the agent mend once what the lab would refuse."""
-        role = session.role.name
         tools = self._tools
-        name = await seat.open(role)
         refusal = await self._turn(seat, session, name, self.prompt(session.ticket, can_edit=tools))
         if tools and not self._tools and not isinstance(refusal, Proposal):
             refusal = await self._turn(seat, session, name, self.prompt(session.ticket, can_edit=False))

@@ -79,10 +79,15 @@ class Seat:
 
     # the server -----------------------------------------------------------------------------------
 
+    @property
+    def warm(self) -> bool:
+        """Is there a server that has room for another session?"""
+        alive = self._process is not None and self._process.returncode is None
+        return alive and not self.broken and self._served < SESSIONS_A_SERVER
+
     async def ensure(self) -> None:
         """Have a healthy server. Raises LabError if it does not start."""
-        alive = self._process is not None and self._process.returncode is None
-        if alive and not self.broken and self._served < SESSIONS_A_SERVER:
+        if self.warm:
             return
         await self.stop()
         await self._start()
@@ -176,7 +181,7 @@ class Seat:
                     where=str(self.folder / "server.log"),
                     mend="`autolab doctor` checks OpenCode and the sandbox",
                 )
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.25)
 
     async def stop(self) -> None:
         """End the server and everything that it started; harmless if there is none."""

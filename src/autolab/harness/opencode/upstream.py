@@ -77,19 +77,23 @@ async def ask(
     http: ClientSession,
     model: Model,
     body: Mapping[str, Any],
+    session: Mapping[str, str],
     patience: Patience,
     alive: Callable[[], None],
     retried: Callable[[str], None],
 ) -> Answer:
-    """One answer to a chat-completions `body`. `alive` is called at every sign of life, `retried` with the reason
-    before each further try. Raises ModelFailed if it was refused, or if no try gave a whole answer."""
+    """One answer to a chat-completions `body`; `session` are the headers that name the conversation.
+
+    `alive` is called at every sign of life, `retried` with the reason before each further try. Raises ModelFailed
+    if it was refused, or if no try gave a whole answer.
+    """
     failed = ModelFailed("no try was made", 503)
     for attempt in range(patience.tries):
         if attempt:
             retried(str(failed))
             await _back_off(attempt, failed.retry_after, alive)
         try:
-            answer = await _once(http, model, body, patience, alive)
+            answer = await _once(http, model, body, session, patience, alive)
         except ModelFailed as reason:
             failed = reason
             if failed.status not in RETRIED:
@@ -105,9 +109,14 @@ async def ask(
 
 
 async def _once(
-    http: ClientSession, model: Model, body: Mapping[str, Any], patience: Patience, alive: Callable[[], None]
+    http: ClientSession,
+    model: Model,
+    body: Mapping[str, Any],
+    session: Mapping[str, str],
+    patience: Patience,
+    alive: Callable[[], None],
 ) -> Answer:
-    headers = {"Authorization": f"Bearer {model.key}"} if model.key else {}
+    headers = {**session, **({"Authorization": f"Bearer {model.key}"} if model.key else {})}
     timeout = ClientTimeout(total=None, sock_connect=20, sock_read=patience.first_byte_seconds)
     address = f"{model.base_url}/chat/completions"
     async with http.post(address, json=body, headers=headers, timeout=timeout) as reply:
