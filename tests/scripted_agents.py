@@ -24,9 +24,9 @@ from autolab.lab import Lab
 from autolab.ledger.records import Trial
 
 QUICK = SessionLimits(
-    waiting=Waiting(wall=60, silent=20),
+    waiting=Waiting(wall=120, silent=40),
     allowance=Allowance(requests=12),
-    patience=Patience(first_byte_seconds=2, stalled_seconds=1, tries=3),
+    patience=Patience(first_byte_seconds=4, stalled_seconds=3, tries=3),
 )
 
 
