@@ -141,7 +141,7 @@ async def seated(opencode: OpenCode, server: ModelServer, folder: Path, count: i
             seats.append(Seat(folder / str(index), opencode, gateway, settings, [folder / "repository.git"]))
 
         async def one(seat: Seat) -> bool:
-            await asyncio.to_thread(create_workspace, folder, "workspace", FILES, {}, seat.folder)
+            await asyncio.to_thread(create_workspace, folder, "workspace", FILES, {}, seat.room)
             await seat.ensure()
             seat.gateway.begin()
             session = await seat.open("worker")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,18 @@ def test_a_dry_run_shows_prompts_and_starts_nothing(toy: Path, monkeypatch: pyte
 def test_the_first_message_names_the_task_and_the_slots(toy: Path) -> None:
     shown = CliRunner().invoke(kickoff, ["-C", str(toy)])
     assert shown.exit_code == 0 and "loss" in shown.output and "optimizer" in shown.output
+
+
+def test_a_candidate_that_is_measured_before_the_baseline_waits_for_it(toy: Path) -> None:
+    """Four slots: three run the baseline, the fourth is free for a candidate that is quicker."""
+    train = (toy / "train.py").read_text(encoding="utf-8")
+    slow = train.replace(
+        "    seed = int", "    import time; time.sleep(0 if RATE < 0.5 else 2)\n    seed = int"
+    )
+    (toy / "train.py").write_text(slow, encoding="utf-8")
+    lab, agents = start(toy), Agents(2)
+    agents._others_done.set()
+    executor = local_executor(lab, 2)
+    executor.slots = [dataclasses.replace(executor.slots[n % 2], index=n) for n in range(4)]
+    assert asyncio.run(CampaignRun(lab, agents, executor, Limits(trials=2)).run()) == "all trials are done"
+    assert lab.ledger.master(lab.campaign.id).gain == 0.0 and len(list(lab.ledger.trials())) == 3

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autolab.harness.answer import AnswerRefused, parse_answer
-from autolab.program.edits import apply_edits, edits_between
+from autolab.program.edits import EditRefused, apply_edits, edits_between
 
 FILES = {"train.py": "LR = 0.1\nSTEPS = 10\nprint(LR)"}
 BLOCK = """\
@@ -93,3 +93,38 @@ def test_edits_between_two_programs_turn_one_into_the_other(old: list[str], new:
     before, after = {"t.py": "".join(old)}, {"t.py": "".join(new)}
     edits = edits_between(before, after)
     assert (apply_edits(before, edits) if edits else before) == after
+
+
+@pytest.mark.parametrize(
+    ("files", "block", "reason"),
+    [
+        ({"t.py": "lr = 0.15\n"}, "lr = 0.1\n=======\nlr = 0.3", "is not found|not a whole line"),
+        ({"t.py": "hidden_n = 4\n"}, "n = 4\n=======\nn = 5", "not a whole line of t.py"),
+        ({"t.py": "x\n"}, "x\n=======\ny\n=======\nz", "======= in the middle of the block"),
+    ],
+)
+def test_a_block_that_would_be_guessed_at_is_refused(files: dict[str, str], block: str, reason: str) -> None:
+    with pytest.raises((AnswerRefused, EditRefused), match=reason):
+        apply_edits(files, parse_answer(f"<<<<<<< SEARCH\n{block}\n>>>>>>> REPLACE", files).edits)
+
+
+def test_lines_of_code_that_look_like_a_divider_are_code() -> None:
+    files = {"t.py": '"""\nTitle\n=====\n"""\nx = 1\n'}
+    text = "t.py\n<<<<<<< SEARCH\nTitle\n=====\n=======\nOther\n=====\n>>>>>>> REPLACE"
+    assert apply_edits(files, parse_answer(text, files).edits)["t.py"] == '"""\nOther\n=====\n"""\nx = 1\n'
+
+
+def test_files_with_other_line_ends_keep_them() -> None:
+    files = {"t.py": "a = 1\r\nb = 2\r\n"}
+    text = "<<<<<<< SEARCH\na = 1\nb = 2\n=======\na = 3\nb = 2\n>>>>>>> REPLACE"
+    assert apply_edits(files, parse_answer(text, files).edits)["t.py"] == "a = 3\r\nb = 2\r\n"
+
+
+def test_the_last_of_several_json_objects_counts() -> None:
+    edits = [{"path": "train.py", "search": "LR = 0.1", "replace": "LR = 0.3"}]
+    text = (
+        json.dumps({"hypothesis": "a draft"})
+        + "\nno, better:\n"
+        + json.dumps({"hypothesis": "b", "edits": edits})
+    )
+    assert parse_answer(text, FILES).hypothesis == "b"

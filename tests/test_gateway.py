@@ -152,3 +152,45 @@ def test_garbage_from_the_agent_is_refused_and_costs_nothing() -> None:
             return reply.status, gateway.usage.requests
 
     assert through(lambda request: say("x"), use)[0] == (400, 0)
+
+
+def test_nonsense_of_the_models_server_is_a_failure_of_the_model_and_no_answer() -> None:
+    import http.server
+    import threading
+
+    bodies = [
+        b'{"choices": [null]}',
+        b'{"error": {"message": "out of memory"}}',
+        b'{"choices": "x"}',
+        b"[]",
+        b"<html>",
+    ]
+
+    class Nonsense(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(bodies[0])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nonsense) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        async def use(client: ClientSession, gateway: Gateway) -> list[tuple[int, bool]]:
+            address = f"http://127.0.0.1:{server.server_address[1]}/v1"
+            gateway.endpoint.model = Model("test/m", "m", address)
+            found = []
+            while bodies:
+                status, _, usage = await once(client, gateway)
+                found.append((status, bool(usage.failure)))
+                bodies.pop(0)
+            return found
+
+        patience = Patience(first_byte_seconds=2, stalled_seconds=2, tries=1)
+        found, _, _ = through(lambda request: say("x"), use, patience=patience)
+        server.shutdown()
+    assert found == [(400, True)] * 5

@@ -24,7 +24,7 @@ from autolab.errors import LabError
 from autolab.execution.executor import Executor
 from autolab.harness import Exhausted, Harness, NoProposal, Ticket
 from autolab.lab import Lab
-from autolab.ledger.agents import workspace
+from autolab.ledger.agents import spent_usd, workspace
 from autolab.ledger.records import Measurement, Status, Trial, TrialState, Verdict
 from autolab.ledger.views import write_views
 
@@ -85,6 +85,7 @@ class CampaignRun:
         self._ready: asyncio.PriorityQueue[_Job] = asyncio.PriorityQueue()
         self._unpaused = asyncio.Event()
         self._draining = asyncio.Event()
+        self._has_master = asyncio.Event()
         self._pipeline: deque[tuple[int, asyncio.Task[None]]] = deque()
         self._opened = -1  # highest ordinal
         self._judged = -1
@@ -184,9 +185,14 @@ class CampaignRun:
         await self._screen(trial)
 
     async def _through(self, number: int, bring: Coroutine[Any, Any, None]) -> None:
-        """One trial from its proposal to its outcome."""
+        """One trial from its proposal to its outcome; candidates wait for the baseline, which is their measure."""
         await bring
-        await self._settle(number)
+        trial = self.lab.ledger.trial(number)
+        if trial.ordinal > 0 and trial.state is not TrialState.DONE:
+            await self._has_master.wait()
+        ended = await self._settle(number)
+        if ended.ordinal == 0 and ended.status is Status.OK:
+            self._has_master.set()
 
     async def _bring_again(self, trial: Trial) -> None:
         """Whatever an earlier process left to be done of one trial."""
@@ -339,6 +345,8 @@ class CampaignRun:
         for measurement in self.executor.adopt(waiting):
             self._emit("measured", measurement=self.lab.record(measurement))
         if self.harness.ahead is not None:
+            if ledger.newest_promotion(campaign) is not None:
+                self._has_master.set()
             for trial in ledger.sequence(campaign):
                 if trial.state is TrialState.DONE:
                     self._heed(trial, quiet=True)
@@ -375,6 +383,8 @@ class CampaignRun:
         if patience is not None and self._since_promotion >= patience:
             self.drain(f"{patience} trials without a promotion")
         self._spent += trial.proposal.cost_usd if trial.proposal else 0.0
+        # What agents' sessions cost is in the ledger, those that were cut off and those of earlier runs included.
+        self._spent = max(self._spent, spent_usd(self.lab.ledger, trial.campaign))
         if dollars is not None and self._spent >= dollars:
             self.drain(f"${dollars:g} are spent")
 

@@ -68,10 +68,10 @@ class Service:
         serving = {"process": holder(self.lab.root), "trials": self.limits.trials}
         ledger.set_campaign(campaign, config={**config, "serving": serving}, state="running")
         write_views(ledger, self.lab.root)
-        self._adopt()
         state = "stopped"
         with self._signals():
             try:
+                self._adopt()
                 while not self._ended():
                     self._look()
                     with contextlib.suppress(TimeoutError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from autolab.ledger.records import Proposal
 from autolab.program.hashing import Files
@@ -25,10 +25,13 @@ FIELDS = {
 }
 LONGEST_FIELD = 1000  # characters
 MOST_SOURCES = 10
+MOST_OBJECTS = 200  # braces of a message that are tried as the start of a JSON object
 _FIELD = re.compile(rf"^\W*({'|'.join(FIELDS)})\W*?:[\s*_]*(\S.*)$", re.IGNORECASE)
 _SEARCH, _DIVIDER, _REPLACE = (
-    re.compile(p) for p in (r"^<{5,} ?SEARCH\s*$", r"^={5,}\s*$", r"^>{5,} ?REPLACE\s*$")
-)
+    "<<<<<<< SEARCH",
+    "=======",
+    ">>>>>>> REPLACE",
+)  # exactly these: code may hold longer ones
 
 
 class AnswerRefused(Exception):
@@ -41,7 +44,7 @@ def parse_answer(text: str, files: Files) -> Proposal:
     `files` are the parent's editable files. Raises AnswerRefused for half a block, or a path that is none of them.
     """
     found = _json_answer(text)
-    if found is not None:
+    if found is not None and (found.edits or _SEARCH not in text):
         return found
     fields: dict[str, str] = {}
     edits: list[Edit] = []
@@ -51,7 +54,7 @@ def parse_answer(text: str, files: Files) -> Proposal:
         stripped = line.strip().strip("`*").strip()
         if stripped in files:
             path = stripped
-        elif _SEARCH.match(line.strip()):
+        elif line.strip() == _SEARCH:
             if not path:
                 raise AnswerRefused(
                     f"line {number}: no file is named before the SEARCH block; one of {', '.join(files)}"
@@ -62,19 +65,25 @@ def parse_answer(text: str, files: Files) -> Proposal:
     return _proposal(fields, tuple(_fitting(files, edits)))
 
 
-def _block(path: str, lines: object, start: int) -> Edit:
-    """The lines up to the divider, and from there to the end mark."""
+def _block(path: str, lines: Iterator[tuple[int, str]], start: int) -> Edit:
+    """The lines up to the divider, and from there to the end mark. A second mark of a kind is no block's content:
+    which part it belongs to could only be guessed."""
     search: list[str] = []
     replace: list[str] = []
     taken = search
-    for _, line in lines:  # type: ignore[attr-defined]
-        if taken is search and _DIVIDER.match(line.strip()):
-            taken = replace
-        elif taken is replace and _REPLACE.match(line.strip()):
+    for number, line in lines:
+        mark = line.strip()
+        if mark == _REPLACE and taken is replace:
             return Edit(path=path, search=_joined(search), replace=_joined(replace))
+        if mark == _DIVIDER and taken is search:
+            taken = replace
+        elif mark in (_SEARCH, _DIVIDER, _REPLACE):
+            raise AnswerRefused(
+                f"line {number}: {mark} in the middle of the block that begins at line {start}"
+            )
         else:
             taken.append(line)
-    missing = "=======" if taken is search else ">>>>>>> REPLACE"
+    missing = _DIVIDER if taken is search else _REPLACE
     raise AnswerRefused(f"the block that begins at line {start} has no {missing} line")
 
 
@@ -83,29 +92,39 @@ def _joined(lines: Sequence[str]) -> str:
 
 
 def _fitting(files: Files, edits: Sequence[Edit]) -> list[Edit]:
-    """Blocks end with a line end, which the last line of a file may lack."""
+    """Blocks are whole lines: refused if one begins in the middle of a line. They end with a line end, which the
+    last line of a file may lack, and which is CR LF in some files. Raises AnswerRefused."""
     fitted = []
     for edit in edits:
-        text = files[edit.path]
-        if edit.search not in text and edit.search.removesuffix("\n") in text:
-            edit = Edit(
-                path=edit.path, search=edit.search.removesuffix("\n"), replace=edit.replace.removesuffix("\n")
-            )
-        fitted.append(edit)
+        text, search, replace = files[edit.path], edit.search, edit.replace
+        if "\r\n" in text and "\n" not in text.replace("\r\n", ""):
+            search, replace = search.replace("\n", "\r\n"), replace.replace("\n", "\r\n")
+        end = "\r\n" if search.endswith("\r\n") else "\n"
+        if search not in text and search.endswith(end) and text.endswith(search.removesuffix(end)):
+            search, replace = search.removesuffix(end), replace.removesuffix(end)
+        place = text.find(search) if search else -1
+        if place > 0 and text[place - 1] != "\n":
+            raise AnswerRefused(f"SEARCH {search.splitlines()[0][:60]!r} is not a whole line of {edit.path}")
+        fitted.append(Edit(path=edit.path, search=search, replace=replace))
     return fitted
 
 
 def _json_answer(text: str) -> Proposal | None:
     """The last JSON object of the text that has a hypothesis, or None."""
     decoder = json.JSONDecoder()
-    for start in [match.start() for match in re.finditer(r"\{", text)][:200]:
+    last, place = None, text.find("{")
+    for _ in range(MOST_OBJECTS):
+        if place < 0:
+            break
         try:
-            found, _ = decoder.raw_decode(text, start)
+            found, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
-            continue
-        if isinstance(found, dict) and isinstance(found.get("hypothesis"), str):
-            return _from_json(found)
-    return None
+            end = place + 1
+        else:
+            if isinstance(found, dict) and isinstance(found.get("hypothesis"), str):
+                last = found
+        place = text.find("{", end)
+    return None if last is None else _from_json(last)
 
 
 def _from_json(found: dict[str, object]) -> Proposal:

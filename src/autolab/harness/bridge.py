@@ -36,6 +36,9 @@ _NOT_FOR_AGENTS = ("guard_shell.py",)
 _OTHER_LAB = "-C"  # an option of every script; a lab made up in a workspace would be believed outside
 
 
+CONSENT = "AUTOLAB_AGENTS_MAY_"  # see hub/consent.py
+
+
 class Seat:
     """Who is at the other end of a socket: facts that the lab knows, and no request can change."""
 
@@ -45,8 +48,8 @@ class Seat:
         self.lab, self.role, self.session, self.trial = lab, role, session, trial
 
     def environment(self, outer: Mapping[str, str]) -> dict[str, str]:
-        """`outer` with this seat's AUTOLAB_ variables, and no others."""
-        kept = {key: value for key, value in outer.items() if not key.startswith("AUTOLAB_")}
+        """`outer` with this seat's AUTOLAB_ variables, and no others but what a person allowed all agents."""
+        kept = {k: v for k, v in outer.items() if not k.startswith("AUTOLAB_") or k.startswith(CONSENT)}
         kept |= {"AUTOLAB_LAB": self.lab, "AUTOLAB_ROLE": self.role, "AUTOLAB_SESSION": self.session}
         return {**kept, "AUTOLAB_TRIAL": self.trial} if self.trial else kept
 

@@ -187,6 +187,12 @@ def sessions(ledger: Ledger, campaign: str, trial: int | None = None) -> list[Ag
     ]
 
 
+def spent_usd(ledger: Ledger, campaign: str) -> float:
+    """Dollars that the sessions of a campaign cost so far."""
+    found = ledger.rows.execute("SELECT total(cost_usd) FROM agent_session WHERE campaign = ?", (campaign,))
+    return float(found.fetchone()[0])
+
+
 def cost_by_role(ledger: Ledger, campaign: str) -> list[dict[str, object]]:
     """For each role: sessions, tokens, dollars, seconds, and how many sessions did not end in an answer."""
     rows = ledger.rows.execute(

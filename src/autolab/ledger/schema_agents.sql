@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS agent_session (
     retries    INTEGER NOT NULL,
     cost_usd   REAL NOT NULL,
     seconds    REAL NOT NULL,
-    outcome    TEXT NOT NULL,               -- answered | no_answer | timeout | silent | too_long | model_error | died
+    outcome    TEXT NOT NULL,               -- answered | no_answer | timeout | silent | model_error | died | cancelled
     note       TEXT NOT NULL,
     at         REAL NOT NULL
 );

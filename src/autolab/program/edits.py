@@ -10,6 +10,7 @@ from autolab.task import Edit
 
 MAX_EDITS = 64
 MAX_EDIT_BYTES = 65_536
+MAX_COMPARED = 4_000_000  # pairs of lines; comparing more would hold up everything else
 
 
 class EditRefused(Exception):
@@ -66,6 +67,8 @@ def edits_between(old: Files, new: Files) -> tuple[Edit, ...]:
 def _file_edits(path: str, old: str, new: str) -> list[Edit]:
     whole = [Edit(path=path, search=old, replace=new)]
     before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    if len(before) * len(after) > MAX_COMPARED:
+        return whole
     text, edits, shift = old, [], 0
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     for tag, first, last, new_first, new_last in matcher.get_opcodes():
@@ -89,7 +92,8 @@ def _file_edits(path: str, old: str, new: str) -> list[Edit]:
         if len(text.splitlines()) != len(before) + shift:  # a passage without a line end met the next one
             return whole
     size = sum(len(edit.search) + len(edit.replace) for edit in edits)
-    return edits if text == new and size < len(old) + len(new) else whole
+    fits = len(edits) <= MAX_EDITS and size < len(old) + len(new)
+    return edits if fits and text == new else whole
 
 
 def _count(text: str, block: str) -> int:

@@ -21,8 +21,18 @@ from autolab.program.hashing import Files, program_id
 REPOSITORY = "repository.git"
 WORKSPACES = "workspaces"
 OWNERS = "owners"
+BUILDING = "building"
 IGNORED = "# What belongs to the lab and not to a search through the project's files.\n"
-HIDDEN = ("cache/", "runs/", "seats/", "owners/", "repository.git*", "ledger.sqlite*", "campaign.lock")
+HIDDEN = (
+    "cache/",
+    "runs/",
+    "seats/",
+    "owners/",
+    "building/",
+    "repository.git*",
+    "ledger.sqlite*",
+    "campaign.lock",
+)
 
 
 class WorkspaceRefused(Exception):
@@ -54,10 +64,28 @@ def create_workspace(
         _git(repository, "fast-import", "--quiet", "--force", stdin=_commit(branch, {**protected, **files}))
         remove_workspace(state, path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _git(repository, "worktree", "add", "--quiet", "--force", "--detach", str(path), branch)
-    for read_only in protected:
-        (path / read_only).chmod(0o444)
+        # Made where no agent can reach, then moved: a link planted at `path` meanwhile is not followed by a rename.
+        made = state / BUILDING / path.name
+        remove_workspace(state, made)
+        made.parent.mkdir(exist_ok=True)
+        _git(repository, "worktree", "add", "--quiet", "--force", "--detach", str(made), branch)
+        for read_only in protected:
+            (made / read_only).chmod(0o444)
+        _say_moved(repository, made, path)
+        try:
+            made.rename(path)
+        except OSError as error:
+            raise LabError(
+                f"cannot be made: {error.strerror}", where=str(path), mend="is something else in it?"
+            ) from None
     return path
+
+
+def _say_moved(repository: Path, made: Path, path: Path) -> None:
+    """Tell git where the worktree goes, or it would forget it at its next tidying up."""
+    for entry in (repository / "worktrees").glob("*/gitdir"):
+        if Path(entry.read_text(encoding="utf-8").strip()).parent == made:
+            entry.write_text(f"{path}/.git\n", encoding="utf-8")
 
 
 def remove_workspace(state: Path, path: Path) -> None:

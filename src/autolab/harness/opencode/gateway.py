@@ -22,7 +22,9 @@ from autolab.harness.opencode.upstream import Answer, ModelFailed, Patience, ask
 
 FINAL = (400, 401, 403, 404, 413)  # OpenCode does not try these again; all else was tried often enough here
 BYTES_A_TOKEN = 4  # to estimate usage where a server reports none
-LARGEST_REQUEST = 64 << 20
+LARGEST_REQUEST = 16 << 20
+AT_ONCE = 4  # model calls of one session
+MOST_TOKENS = 10**7  # of one call
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ class Gateway:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         usage = self.usage
         usage.alive()
+        if usage.in_flight >= AT_ONCE:
+            return _refusal(429, f"at most {AT_ONCE} model calls at once")
         try:
             body = await request.json()
         except ValueError:
@@ -173,9 +177,10 @@ class Gateway:
         sent, got = (answer.usage.get(key) for key in ("prompt_tokens", "completion_tokens"))
         sent = sent if isinstance(sent, int) else len(json.dumps(body.get("messages"))) // BYTES_A_TOKEN
         got = got if isinstance(got, int) else answer.size // BYTES_A_TOKEN
-        usage.tokens_in += max(0, sent)
-        usage.tokens_out += max(0, got)
-        usage.cost_usd += self.endpoint.model.cost(max(0, sent), max(0, got))
+        sent, got = min(max(0, sent), MOST_TOKENS), min(max(0, got), MOST_TOKENS)  # whatever the server says
+        usage.tokens_in += sent
+        usage.tokens_out += got
+        usage.cost_usd += self.endpoint.model.cost(sent, got)
 
 
 def _session(request: web.Request) -> dict[str, str]:

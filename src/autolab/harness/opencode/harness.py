@@ -109,6 +109,7 @@ class OpenCodeHarness:
         self._free: asyncio.Queue[Seat] = asyncio.Queue()
         self._starting = asyncio.Semaphore(max(1, (os.cpu_count() or 1) // 2))
         self._seats: list[Seat] = []
+        self._failed_starts = 0  # of servers, in a row
         self._silent_model = 0  # sessions in a row that the model did not answer at all
         self._at_work: dict[Path, _Session] = {}
 
@@ -182,24 +183,11 @@ class OpenCodeHarness:
 
     async def _work(self, seat: Seat, session: _Session) -> Proposal:
         """From a fresh workspace to a proposal that the lab would take. Raises SessionEnded or NoProposal."""
-        ticket = session.ticket
-        outcome, note = "died", "cancelled"
+        outcome, note = "died", "by an error of the lab's"
         session.began = time.monotonic()
         session.usage = seat.gateway.begin()
         try:
-            await asyncio.to_thread(
-                create_workspace,
-                self._state,
-                seat.workspace.name,
-                ticket.parent_files,
-                self._protected,
-                seat.folder,
-            )
-            # One start after another brings the first proposal sooner than all of them at once.
-            async with contextlib.nullcontext() if seat.warm else self._starting:
-                await seat.ensure()
-                session.usage = seat.gateway.begin()
-                name = await seat.open(session.role.name)
+            name = await self._sit_down(seat, session)
             proposal = await self._converse(seat, session, name)
             outcome, note = "answered", ""
             self._silent_model = 0
@@ -211,8 +199,32 @@ class OpenCodeHarness:
             outcome, note = "no_answer", str(nothing)
             self._silent_model = 0
             raise
+        except asyncio.CancelledError:
+            outcome, note = "cancelled", ""
+            raise
         finally:
             self._record(session, outcome, note)
+
+    async def _sit_down(self, seat: Seat, session: _Session) -> str:
+        """A fresh workspace, a server, a session in it: its id. Raises SessionEnded; LabError if no start succeeds."""
+        ticket = session.ticket
+        try:
+            if not seat.warm:
+                await seat.stop()  # before its workspace is made anew
+            where = (seat.workspace.name, ticket.parent_files, self._protected, seat.room)
+            await asyncio.to_thread(create_workspace, self._state, *where)
+            # One start after another brings the first proposal sooner than all of them at once.
+            async with contextlib.nullcontext() if seat.warm else self._starting:
+                await seat.ensure()
+        except (LabError, OSError) as error:
+            seat.broken = True
+            self._failed_starts += 1
+            if self._failed_starts >= FAILURES_IN_A_ROW:
+                raise
+            raise SessionEnded("died", str(error)) from None
+        self._failed_starts = 0
+        session.usage, session.began = seat.gateway.begin(), time.monotonic()
+        return await seat.open(session.role.name)
 
     async def _converse(self, seat: Seat, session: _Session, name: str) -> Proposal:
         """Ask, and let the agent mend once what the lab would refuse."""

@@ -31,10 +31,12 @@ from autolab.execution.sandbox import SandboxError, available, plain_prefix
 from autolab.harness.confinement import confined
 from autolab.harness.opencode.binary import OpenCode
 from autolab.harness.opencode.gateway import Gateway
+from autolab.harness.opencode.upstream import at_most
 
 INSIDE = Path(__file__).with_name("inside.py")
 START_SECONDS = 90.0
 SESSIONS_A_SERVER = 25  # memory grows by some 20 MB a session and is never given back
+LONGEST_REPLY = 16 << 20  # bytes
 MODEL = {"providerID": "lab", "modelID": "model"}
 
 
@@ -66,8 +68,9 @@ class Seat:
         read_only: list[Path],
         heard: Callable[[str, str], None] = lambda kind, text: None,
     ) -> None:
-        self.folder, self.gateway = folder, gateway
-        self.workspace = folder / "workspace"
+        self.folder, self.gateway = folder.resolve(), gateway
+        self.room = self.folder / "room"  # what the sandbox can write; all else of the seat is the lab's
+        self.workspace = self.room / "workspace"
         self.broken = False
         self._opencode, self._configuration, self._read_only = opencode, configuration, read_only
         self._heard = heard
@@ -119,7 +122,7 @@ class Seat:
     def _command(self, sockets: Path, arguments: list[str]) -> list[str]:
         inside = [sys.executable, "-I", "-S", str(INSIDE), *arguments]
         if available()[0] == "none":
-            return [*plain_prefix(str(self.workspace), self._environment()), *inside]
+            return [*plain_prefix(str(self.room), self._environment()), *inside]
         read_only = [str(path) for path in (self._opencode.path.parent, INSIDE.parent, *self._read_only)]
         if self._opencode.ripgrep is not None:
             read_only.append(str(self._opencode.ripgrep.parent))
@@ -128,9 +131,9 @@ class Seat:
                 inside,
                 folder=str(sockets),
                 environment=self._environment(),
-                cwd=str(self.workspace.resolve()),
+                cwd=str(self.workspace),
                 read_only=sorted({path for path in read_only if not path.startswith("/usr/")}),
-                writable=[str(self.folder.resolve()), str(sockets)],
+                writable=[str(self.room), str(sockets)],
             )
         except SandboxError as error:
             raise LabError(str(error), where="sandbox", mend="see `autolab doctor`") from None
@@ -138,9 +141,9 @@ class Seat:
     def _environment(self) -> dict[str, str]:
         tools = [str(self._opencode.ripgrep.parent)] if self._opencode.ripgrep else []
         return {
-            "HOME": str(self.folder.resolve() / "home"),
+            "HOME": str(self.room / "home"),
             "PATH": ":".join([*tools, "/usr/local/bin", "/usr/bin", "/bin"]),
-            "PWD": str(self.workspace.resolve()),  # OpenCode believes this, not its working directory
+            "PWD": str(self.workspace),  # OpenCode believes this, not its working directory
             "LANG": "C.UTF-8",
             "TERM": "dumb",
             "Malloc": "1",  # Bun's own allocator runs out of memory maps and then hangs
@@ -149,13 +152,16 @@ class Seat:
             "OPENCODE_DISABLE_CLAUDE_CODE": "1",
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_OPTIONAL_LOCKS": "0",
-            "AUTOLAB_BUNDLE": str(self.folder.resolve()),  # by which orphans are found
+            "AUTOLAB_BUNDLE": str(self.folder),  # by which orphans are found
         }
 
     def _write_home(self) -> None:
         """A fresh home: configuration, and what keeps OpenCode from installing its plugin package into it."""
-        home = self.folder / "home"
-        shutil.rmtree(home, ignore_errors=True)
+        home = self.room / "home"
+        if home.is_symlink():  # the last server's doing; no server runs now
+            home.unlink()
+        if home.exists():
+            shutil.rmtree(home)
         folder = home / ".config" / "opencode"
         (folder / "node_modules").mkdir(parents=True)
         wanted = {"dependencies": {"@opencode-ai/plugin": "*"}}
@@ -213,6 +219,8 @@ class Seat:
         self.gateway.usage.alive()
         try:
             made = await self._call("POST", "/session", {"title": "trial", "agent": agent}, seconds=60)
+            if not isinstance(made, dict) or not isinstance(made.get("id"), str):
+                raise ClientError(f"an answer without an id: {str(made)[:100]}")
         except (ClientError, OSError, TimeoutError) as error:
             self.broken = True
             raise SessionEnded("died", f"OpenCode began no session: {error}") from None
@@ -240,10 +248,10 @@ class Seat:
         finally:
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
-        failed = (reply.get("info") or {}).get("error") if isinstance(reply, dict) else None
-        text = "\n".join(
-            part.get("text", "") for part in (reply or {}).get("parts", []) if part.get("type") == "text"
-        )
+        said = reply if isinstance(reply, dict) else {}
+        failed = _dict(said.get("info")).get("error")
+        parts = [_dict(part) for part in said.get("parts") or ()]
+        text = "\n".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
         if failed and not text.strip():
             raise SessionEnded("model_error", _error_text(failed))
         return text
@@ -256,6 +264,7 @@ class Seat:
             self.broken = True
             raise SessionEnded("died", "OpenCode's server died")
         if now - began > waiting.wall:
+            self.broken = True  # whatever still works there must not meet the next trial's workspace
             raise SessionEnded("timeout", f"not done after {waiting.wall:g} s")
         if not usage.in_flight and now - usage.last_sign > waiting.silent:
             self.broken = True
@@ -277,18 +286,21 @@ class Seat:
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: float | None
     ) -> Any:
         assert self._http is not None
-        address = f"http://opencode{path}?{urlencode({'directory': str(self.workspace.resolve())})}"
+        address = f"http://opencode{path}?{urlencode({'directory': str(self.workspace)})}"
         timeout = ClientTimeout(total=seconds)
         async with self._http.request(method, address, json=body, timeout=timeout) as reply:
-            raw = await reply.read()
+            raw = await at_most(reply.content, LONGEST_REPLY)
             if reply.status >= 400:
                 raise ClientError(f"HTTP {reply.status}: {raw[:200].decode(errors='replace')}")
-            return json.loads(raw) if raw.strip() else None
+            try:
+                return json.loads(raw) if raw.strip() else None
+            except ValueError:
+                raise ClientError(f"OpenCode said no JSON: {raw[:100].decode(errors='replace')}") from None
 
     async def _listen(self) -> None:
         """Pass on what the agent does, and take it for a sign of life."""
         assert self._http is not None
-        address = f"http://opencode/event?{urlencode({'directory': str(self.workspace.resolve())})}"
+        address = f"http://opencode/event?{urlencode({'directory': str(self.workspace)})}"
         while True:
             with contextlib.suppress(ClientError, OSError, TimeoutError, ValueError):
                 async with self._http.get(address, timeout=ClientTimeout(total=None)) as reply:
@@ -297,16 +309,18 @@ class Seat:
                         *lines, buffer = (buffer + chunk).split(b"\n")
                         for line in lines:
                             if line.startswith(b"data:"):
-                                self._hear(json.loads(line[5:]))
+                                self._hear(_dict(json.loads(line[5:])))
+                        if len(buffer) > LONGEST_REPLY:
+                            break
             await asyncio.sleep(1.0)
 
-    def _hear(self, event: Any) -> None:
-        kind = event.get("type", "") if isinstance(event, dict) else ""
+    def _hear(self, event: dict[str, Any]) -> None:
+        kind = event.get("type", "")
         if kind in ("server.heartbeat", "server.connected"):
             return
         self.gateway.usage.alive()
-        part = (event.get("properties") or {}).get("part") or {}
-        state = part.get("state") or {}
+        part = _dict(_dict(event.get("properties")).get("part"))
+        state = _dict(part.get("state"))
         if (
             kind == "message.part.updated"
             and part.get("type") == "tool"
@@ -315,13 +329,18 @@ class Seat:
             target = next(
                 (
                     str(v)
-                    for k, v in (state.get("input") or {}).items()
+                    for k, v in _dict(state.get("input")).items()
                     if k in ("filePath", "path", "pattern", "command")
                 ),
                 "",
             )
             refused = f" refused: {state.get('error')}" if state["status"] == "error" else ""
             self._heard("tool", f"{part.get('tool')} {os.path.basename(target)}{refused}"[:300])
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """A part of what OpenCode said, if it has the shape that it should have."""
+    return value if isinstance(value, dict) else {}
 
 
 def _error_text(error: Any) -> str:

@@ -54,7 +54,7 @@ class Answer:
 
     def take(self, piece: dict[str, Any]) -> None:
         """Add a piece of the stream."""
-        self.usage = piece.get("usage") or self.usage
+        self.usage = piece["usage"] if isinstance(piece.get("usage"), dict) else self.usage
         if piece.get("choices"):
             self.pieces.append(piece)
             self.size += _size(piece)
@@ -122,12 +122,12 @@ async def _once(
     async with http.post(address, json=body, headers=headers, timeout=timeout) as reply:
         alive()
         if reply.status != 200:
-            said = await reply.content.read(65_536)
+            said = await at_most(reply.content, 65_536)
             raise ModelFailed(
                 _message(reply.status, said), reply.status, said, reply.headers.get("Retry-After", "")
             )
         if "event-stream" not in reply.headers.get("Content-Type", ""):  # a server that does not stream
-            return _from_whole(await reply.read())
+            return _from_whole(await at_most(reply.content, LONGEST_LINE), patience)
         return await _read(reply.content, patience, alive)
 
 
@@ -141,16 +141,21 @@ async def _read(stream: StreamReader, patience: Patience, alive: Callable[[], No
         data = line[5:].strip()
         if data == b"[DONE]":
             break
-        piece = _json_object(data)
-        if piece.get("error"):
-            raise ModelFailed(f"the model's server broke off: {str(piece['error'])[:200]}", 502)
-        answer.take(piece)
+        answer.take(_json_object(data))
         if answer.size > patience.answer_bytes:
             return answer.cut()
     else:
         if not answer.finished:
             raise ModelFailed("the model's stream broke off", 502)
     return answer
+
+
+async def at_most(stream: StreamReader, limit: int) -> bytes:
+    """A body, or its first `limit` bytes."""
+    found = b""
+    while len(found) < limit and (chunk := await stream.readany()):
+        found += chunk
+    return found[:limit]
 
 
 async def _lines(stream: StreamReader, stalled_seconds: float) -> AsyncIterator[bytes]:
@@ -178,19 +183,20 @@ async def _back_off(attempt: int, retry_after: str, alive: Callable[[], None]) -
         seconds -= 5.0
 
 
-def _from_whole(raw: bytes) -> Answer:
-    """The answer of a server that does not stream, as a stream of one piece."""
+def _from_whole(raw: bytes, patience: Patience) -> Answer:
+    """The answer of a server that does not stream, as a stream of one piece. Raises ModelFailed."""
     reply = _json_object(raw)
-    answer = Answer(usage=reply.get("usage") or {})
+    answer = Answer(usage=reply["usage"] if isinstance(reply.get("usage"), dict) else {})
     for choice in reply.get("choices") or []:
-        delta = dict(choice.get("message") or {})
+        message = choice.get("message")
+        delta = dict(message) if isinstance(message, dict) else {}
         calls = delta.get("tool_calls") or []
         delta["tool_calls"] = [{**call, "index": place} for place, call in enumerate(calls)]
         head: dict[str, Any] = {
             key: reply[key] for key in ("id", "object", "created", "model") if key in reply
         }
         answer.take({**head, "choices": [{**choice, "delta": delta}]})
-    return answer
+    return answer.cut() if answer.size > patience.answer_bytes else answer
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:
@@ -200,7 +206,23 @@ def _json_object(raw: bytes) -> dict[str, Any]:
         raise ModelFailed("the model's server sent broken JSON", 502) from None
     if not isinstance(found, dict):
         raise ModelFailed("the model's server sent no JSON object", 502)
+    if found.get("error"):
+        raise ModelFailed(f"the model's server broke off: {str(found['error'])[:200]}", 502)
+    choices = found.get("choices") or []
+    if not isinstance(choices, list) or not all(_is_choice(choice) for choice in choices):
+        raise ModelFailed("the model's server sent an answer of an unknown shape", 502)
     return found
+
+
+def _is_choice(choice: Any) -> bool:
+    """A piece of an answer whose parts are what they are called."""
+    if not isinstance(choice, dict):
+        return False
+    spoken = choice.get("delta") or choice.get("message") or {}
+    calls = spoken.get("tool_calls") or [] if isinstance(spoken, dict) else None
+    return isinstance(calls, list) and all(
+        isinstance(call, dict) and isinstance(call.get("function") or {}, dict) for call in calls
+    )
 
 
 def _size(piece: Mapping[str, Any]) -> int:
