@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -120,7 +121,9 @@ def main(parser: Parser, run: Callable[[argparse.Namespace], Answer]) -> NoRetur
 
     arguments = argparse.Namespace(json=False, chars=CHARACTERS)
     try:
+        words = shlex.join([f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
         parser.parse_args(namespace=arguments)
+        _check_role(words)
         answer = run(arguments)
         line = _status("refused" if answer.refused else "ok", answer.said, answer.mend)
         code = REFUSED if answer.refused else 0
@@ -256,6 +259,17 @@ def open_lab(arguments: argparse.Namespace) -> Iterator[Lab]:
         if not ledger.campaigns():
             raise nothing
         yield attach(root, ledger, ledger.campaign())
+
+
+def _check_role(words: str) -> None:
+    """Raises LabError if an agent asks for what its role may not do: the rules of its own file, for hosts that do not
+    enforce them."""
+    agent = os.environ.get("AUTOLAB_ROLE", "")
+    if agent:
+        from autolab.pack.roles import allows_command
+
+        if not allows_command(agent, words):
+            raise LabError(f"{agent} may not run {words[:120]!r}", mend=f"do what agents/{agent}.md says")
 
 
 def session() -> str:

@@ -26,6 +26,7 @@ from autolab.ledger.records import Trial
 QUICK = SessionLimits(
     waiting=Waiting(wall=120, silent=40),
     allowance=Allowance(requests=12),
+    outage_seconds=1,
     patience=Patience(first_byte_seconds=4, stalled_seconds=3, tries=3),
 )
 

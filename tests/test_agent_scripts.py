@@ -355,3 +355,15 @@ def test_without_the_engine_another_interpreter_is_found_or_one_line_says_so(
     (scripts / "engine").write_text(sys.executable + "\n")
     found = run()
     assert found.returncode == 0 and "[ok] minimize loss" in found.stdout
+
+
+def test_a_role_is_refused_what_its_file_does_not_allow_whatever_the_host_enforces(
+    crowded: Path, call: Call
+) -> None:
+    for role, words in (
+        ("worker", "lab.py stop"),
+        ("reviewer", "trial.py submit 1"),
+        ("bogus", "trial.py status"),
+    ):
+        said = call(crowded, words, ROLE=role, SESSION="s")
+        assert said.code == 1 and f"[refused] {role} may not run 'scripts/{words}" in said.text, said

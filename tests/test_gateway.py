@@ -194,3 +194,12 @@ def test_nonsense_of_the_models_server_is_a_failure_of_the_model_and_no_answer()
         found, _, _ = through(lambda request: say("x"), use, patience=patience)
         server.shutdown()
     assert found == [(400, True)] * 5
+
+
+def test_a_key_that_the_server_repeats_goes_no_further() -> None:
+    def respond(request: Any) -> Step:
+        return Step(status=401, message="Incorrect API key provided: Bearer the-key")
+
+    (status, text, usage), _, said = through(respond, once)
+    assert status == 401 and "the-key" not in text + usage.failure + "".join(said)
+    assert "[key]" in usage.failure

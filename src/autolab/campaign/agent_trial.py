@@ -335,7 +335,7 @@ def _place(lab: Lab, trial: Trial) -> Path:
 
 def _check_owner(lab: Lab, trial: Trial, session: str) -> None:
     place = workspace(lab.ledger, trial.number)
-    if place is not None and place.session and session and place.session != session:
+    if place is not None and session and place.session != session:
         raise LabError(f"trial {trial.id} belongs to another agent", mend="name the trial that you opened")
 
 

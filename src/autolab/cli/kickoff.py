@@ -26,4 +26,12 @@ def kickoff(directory: Path) -> None:
                 status = summarise(ledger, ledger.campaign(), root)
     slots = len(discover_slots(None, task.kind))
     view = {"name": task.name, "metric": task.metric.name, "direction": task.metric.direction}
-    click.echo(render("kickoff", task=view, status=status, slots=slots, surfaces=task.surfaces).rstrip())
+    text = render("kickoff", task=view, status=status, slots=slots, surfaces=task.surfaces).rstrip()
+    if not (root / "scripts" / "trial.py").exists():
+        installed = root / ".opencode" / "autolab" / "scripts"
+        if not installed.exists():
+            click.secho(
+                "there are no agents here yet: `autolab init . --opencode` installs them", fg="red", err=True
+            )
+        text = text.replace("scripts/", f"{installed.relative_to(root)}/")
+    click.echo(text)

@@ -142,7 +142,7 @@ def _attention(
     waiting = _waiting(ledger, settings.id)
     if waiting and settings.state in ("stopped", "finished"):
         lines.append(
-            f"- {_count(len(waiting), 'trial')} wait to be measured: `scripts/lab.py start` goes on with them."
+            f"- {_count(len(waiting), 'trial')} wait to be measured: `autolab serve` goes on with them."
         )
     allowed = (settings.config.get("serving") or {}).get("trials")
     if allowed is not None and len(trials) >= allowed:
@@ -214,7 +214,9 @@ def _sources(ledger: Ledger, campaign: str, trials: Sequence[Trial]) -> list[str
 
 
 def _waiting(ledger: Ledger, campaign: str) -> list[Trial]:
-    return [trial for trial in ledger.undone(campaign) if trial.ordinal > 0]
+    return [
+        trial for trial in ledger.undone(campaign) if trial.ordinal > 0 and trial.state is TrialState.QUEUED
+    ]
 
 
 def _abandoned(trial: Trial) -> bool:

@@ -38,7 +38,8 @@ from autolab.program.workspace import WorkspaceRefused, create_workspace, read_w
 from autolab.task import Task
 
 HOPELESS = (401, 402, 403, 404)  # what a model server says when no later try will do better
-FAILURES_IN_A_ROW = 3  # sessions for each worker without a word from the model, before a person is asked
+FAILURES_IN_A_ROW = 3  # trials for each worker without a word from the model, before a person is asked
+SESSIONS_A_TRIAL = 3
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class SessionLimits:
     waiting: Waiting = field(default_factory=Waiting)
     allowance: Allowance = field(default_factory=Allowance)
     patience: Patience = field(default_factory=Patience)
+    outage_seconds: float = (
+        10.0  # before a session that the model's server ended is tried again; then twice as long
+    )
 
 
 @dataclass
@@ -160,21 +164,24 @@ class OpenCodeHarness:
         """Nothing to remember."""
 
     async def propose(self, ticket: Ticket) -> Proposal:
-        """One session, and a second one on a fresh server if the first died of what was not its own doing."""
+        """One session, and another one if it ended by what was not the agent's doing: its server died, or the model's
+        server was down for longer than the gateway waits."""
         role = self._role(ticket)
         seat = await self._free.get()
         session = _Session(ticket, role, seat=seat)
         self._at_work[seat.folder] = session
         try:
-            try:
-                return await self._work(seat, session)
-            except SessionEnded as first:
-                if first.how not in ("died", "silent"):
-                    raise
-                self._heard(seat.folder, "ended", f"{first}; once more on a fresh server")
-                return await self._work(seat, session)
-        except SessionEnded as ended:
-            raise self._nothing(session, ended) from None
+            for attempt in range(SESSIONS_A_TRIAL):
+                try:
+                    return await self._work(seat, session)
+                except SessionEnded as ended:
+                    down = ended.how == "model_error" and session.usage.failure_status not in HOPELESS
+                    last = SESSIONS_A_TRIAL - 1 if down else 1 if ended.how in ("died", "silent") else 0
+                    if attempt >= last:
+                        raise self._nothing(session, ended) from None
+                    if down:
+                        await asyncio.sleep(self.limits.outage_seconds * 2**attempt)
+            raise AssertionError("the last attempt returns or raises")
         finally:
             self._at_work.pop(seat.folder, None)
             self._free.put_nowait(seat)
@@ -316,8 +323,7 @@ class OpenCodeHarness:
         failed = ended.how == "model_error"
         self._silent_model = self._silent_model + 1 if failed else 0
         answered = self._endpoint is not None and self._endpoint.answered
-        hopeless = failed and not answered and session.usage.failure_status in HOPELESS
-        if hopeless or self._silent_model >= FAILURES_IN_A_ROW * self._workers:
+        if failed and (not answered or self._silent_model >= FAILURES_IN_A_ROW * self._workers):
             return LabError(
                 f"the model gives no answer: {ended}",
                 where=f"{self.model.name} at {self.model.base_url}",

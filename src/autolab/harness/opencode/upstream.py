@@ -35,6 +35,13 @@ class ModelFailed(Exception):
         super().__init__(reason)
         self.status, self.body, self.retry_after = status, body, retry_after
 
+    def without(self, key: str) -> ModelFailed:
+        """The same, in case the server repeats the key that it was sent: this ends up in logs and in the ledger."""
+        if not key:
+            return self
+        body = self.body.replace(key.encode(), b"[key]")
+        return ModelFailed(str(self).replace(key, "[key]"), self.status, body, self.retry_after)
+
     @property
     def refuses_tools(self) -> bool:
         """Does the server say that this model cannot call tools?"""
@@ -95,9 +102,9 @@ async def ask(
         try:
             answer = await _once(http, model, body, session, patience, alive)
         except ModelFailed as reason:
-            failed = reason
+            failed = reason.without(model.key)
             if failed.status not in RETRIED:
-                raise
+                raise failed from None
             continue
         except (ClientError, OSError, TimeoutError) as error:
             failed = ModelFailed(f"{model.base_url} {_cause(error)}", 503)
