@@ -15,6 +15,9 @@ NAMES = (
     "slots",
     "kill9",
     "offline_vs_random",
+    "skills",
+    "headless",
+    "workers",
     "demo",
 )
 

@@ -443,13 +443,11 @@ def test_opencode_loads_every_agent_and_skill_once_from_the_repository(pack: Pat
     seed_plugin_folder(pack / ".opencode")
     (pack / ".opencode/plugins/autolab.js").unlink()  # which would register them as well
 
-    def ask(name: str, *words: str) -> subprocess.Popen[bytes]:
+    # One after the other: two at once in one home sometimes find its database locked.
+    for name, *words in (("agents.txt", "agent", "list"), ("skills.json", "debug", "skill")):
         with open(tmp_path / name, "wb") as file:  # it ends before a pipe has taken all that it says
-            return subprocess.Popen([str(find_opencode()), *words], cwd=pack, env=project.variables(),
-                                    stdin=subprocess.DEVNULL, stdout=file)  # fmt: skip
-
-    for process in [ask("agents.txt", "agent", "list"), ask("skills.json", "debug", "skill")]:
-        assert process.wait(120) == 0
+            subprocess.run([str(find_opencode()), *words], cwd=pack, env=project.variables(),
+                           stdin=subprocess.DEVNULL, stdout=file, timeout=120, check=True)  # fmt: skip
     text = (tmp_path / "agents.txt").read_text(encoding="utf-8")
     parts = re.split(r"^(\S+) \((?:primary|subagent|all)\)$", text, flags=re.MULTILINE)
     loaded = dict(zip(parts[1::2], parts[2::2], strict=True))
