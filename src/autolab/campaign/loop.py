@@ -383,9 +383,10 @@ class CampaignRun:
         if patience is not None and self._since_promotion >= patience:
             self.drain(f"{patience} trials without a promotion")
         self._spent += trial.proposal.cost_usd if trial.proposal else 0.0
+        if dollars is None:
+            return
         # What agents' sessions cost is in the ledger, those that were cut off and those of earlier runs included.
-        self._spent = max(self._spent, spent_usd(self.lab.ledger, trial.campaign))
-        if dollars is not None and self._spent >= dollars:
+        if max(self._spent, spent_usd(self.lab.ledger, trial.campaign)) >= dollars:
             self.drain(f"${dollars:g} are spent")
 
     # stopping -------------------------------------------------------------------------------------
