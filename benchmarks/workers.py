@@ -25,6 +25,7 @@ from aiohttp import ClientSession
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from open_code import seed_plugin_folder
 from scripted_agents import set_rate
 from stand_ins.model_server import ModelServer
 
@@ -103,15 +104,8 @@ async def alone(opencode: OpenCode, server: ModelServer, folder: Path, count: in
         settings["provider"]["lab"]["options"]["baseURL"] = server.url
         home = folder / str(index) / "home"
         config = home / ".config" / "opencode"
-        (config / "node_modules").mkdir(parents=True)
-        wanted = {"dependencies": {"@opencode-ai/plugin": "*"}}
-        locked = {"lockfileVersion": 3, "packages": {"": wanted}}
-        for name, content in (
-            ("opencode.json", settings),
-            ("package.json", wanted),
-            ("package-lock.json", locked),
-        ):
-            (config / name).write_text(json.dumps(content), encoding="utf-8")
+        seed_plugin_folder(config)
+        (config / "opencode.json").write_text(json.dumps(settings), encoding="utf-8")
         environment = {
             "HOME": str(home), "PATH": os.environ["PATH"], "PWD": str(workspace), "Malloc": "1", "TERM": "dumb",
             "OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1",

@@ -58,7 +58,7 @@ def trial_of(request: Request) -> int:
     return int(found[1])
 
 
-def set_rate(value: float, hypothesis: str = "") -> Callable[[Request], Step]:
+def set_rate(value: float) -> Callable[[Request], Step]:
     """An agent that reads train.py, sets RATE, and says why."""
 
     def respond(request: Request) -> Step:
@@ -69,8 +69,9 @@ def set_rate(value: float, hypothesis: str = "") -> Callable[[Request], Step]:
             return call("read", filePath=path)
         if seen[0] != f"RATE = {value!r}" and not any("Edit applied" in text for text in results):
             return call("edit", filePath=path, oldString=seen[0], newString=f"RATE = {value!r}")
-        why = hypothesis or f"a rate of {value} fits better"
-        return say(f"Done.\n\nHYPOTHESIS: {why}\nSURFACE: optimizer\nSOURCES: 1412.6980")
+        return say(
+            f"Done.\n\nHYPOTHESIS: a rate of {value} fits better\nSURFACE: optimizer\nSOURCES: 1412.6980"
+        )
 
     return respond
 

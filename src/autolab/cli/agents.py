@@ -11,7 +11,7 @@ import click
 
 from autolab.errors import LabError
 from autolab.harness import Ticket
-from autolab.harness.opencode.binary import find_opencode
+from autolab.harness.opencode.binary import OpenCode, find_opencode
 from autolab.harness.opencode.harness import AgentEvent, Desk, OpenCodeHarness, SessionLimits
 from autolab.harness.opencode.models import Model, find_model
 from autolab.harness.opencode.seat import Waiting
@@ -83,7 +83,7 @@ def dry_run(
     yield f"model      {chosen.name} at {chosen.base_url}" + (" (with a key)" if chosen.key else "")
     yield f"opencode   {opencode.path} ({opencode.version})"
     yield f"agents     {workers} at a time, each `opencode serve` in a sandbox of its own under {root}/.autolab/seats"
-    harness = _imagined(root, ledger, task, chosen, workers)
+    harness = _imagined(root, ledger, task, chosen, opencode, workers)
     for ordinal in range(1, workers + 1):
         ticket = _ticket(root, ledger, task, harness, ordinal)
         yield f"\n===== {ticket.role}: {ticket.surface or 'any surface'} ====="
@@ -92,7 +92,9 @@ def dry_run(
         yield harness.prompt(ticket).rstrip()
 
 
-def _imagined(root: Path, ledger: Ledger | None, task: Task, model: Model, workers: int) -> OpenCodeHarness:
+def _imagined(
+    root: Path, ledger: Ledger | None, task: Task, model: Model, opencode: OpenCode, workers: int
+) -> OpenCodeHarness:
     campaign = ledger.campaigns()[-1] if ledger is not None and ledger.campaigns() else None
 
     def lineage(surface: str) -> str:
@@ -107,7 +109,7 @@ def _imagined(root: Path, ledger: Ledger | None, task: Task, model: Model, worke
         record=lambda session: None,
     )
     return OpenCodeHarness(
-        task, campaign.id if campaign else "", model, find_opencode(), root / ".autolab", {}, desk,
+        task, campaign.id if campaign else "", model, opencode, root / ".autolab", {}, desk,
         workers=workers, slots=1, limits=SessionLimits(),
     )  # fmt: skip
 

@@ -20,11 +20,7 @@ from autolab.cli.read import promoted, summarise, table
 from autolab.errors import LabError
 from autolab.execution.local import discover_slots
 from autolab.harness.offline import OfflineHarness
-from autolab.lab import (
-    STATE_DIRECTORY,
-    Lab,
-    open_lab,
-)
+from autolab.lab import STATE_DIRECTORY, Lab, open_lab
 from autolab.task import load_task
 
 

@@ -70,9 +70,7 @@ class SessionLimits:
     waiting: Waiting = field(default_factory=Waiting)
     allowance: Allowance = field(default_factory=Allowance)
     patience: Patience = field(default_factory=Patience)
-    outage_seconds: float = (
-        10.0  # before a session that the model's server ended is tried again; then twice as long
-    )
+    outage_seconds: float = 10.0  # before the next try of a session that an outage ended; then twice as long
 
 
 @dataclass
@@ -81,9 +79,9 @@ class _Session:
 
     ticket: Ticket
     role: Role
+    seat: Seat
     usage: Usage = field(default_factory=Usage)
     began: float = field(default_factory=time.monotonic)
-    seat: Seat | None = None
 
 
 class OpenCodeHarness:
@@ -168,7 +166,7 @@ class OpenCodeHarness:
         server was down for longer than the gateway waits."""
         role = self._role(ticket)
         seat = await self._free.get()
-        session = _Session(ticket, role, seat=seat)
+        session = _Session(ticket, role, seat)
         self._at_work[seat.folder] = session
         try:
             for attempt in range(SESSIONS_A_TRIAL):
@@ -358,9 +356,7 @@ class OpenCodeHarness:
                 at=time.time(),
             )
         )
-        self._heard(
-            session.seat.folder if session.seat else None, "ended", outcome + (f": {note}" if note else "")
-        )
+        self._heard(session.seat.folder, "ended", outcome + (f": {note}" if note else ""))
 
     def _heard(self, folder: Path | None, kind: str, text: str) -> None:
         session = self._at_work.get(folder) if folder is not None else None
