@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from stand_ins.hub import HubServer
+from stand_ins.hub.running import use
 
 from autolab.task import Edit
 
@@ -85,6 +87,14 @@ def write_toy(directory: Path, train: str = TRAIN, task: str = TASK) -> Path:
 def toy(tmp_path: Path) -> Path:
     """A directory with the toy task."""
     return write_toy(tmp_path / "toy")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub, with the client of this process pointed at it."""
+    with HubServer(tmp_path / "hub") as server:
+        use(monkeypatch, server, tmp_path / "home")
+        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -84,7 +83,7 @@ def find(call: Any, hub: Any, type: str, id: str) -> Repo:
 
 def content(hub: Any, entry: Entry) -> bytes:
     """The bytes of a file."""
-    data: bytes = hub.store.read(entry.large, entry.size) if entry.large else hub.blobs[entry.name]
+    data: bytes = hub.store.read(entry.large) if entry.large else hub.blobs[entry.name]
     return data
 
 
@@ -185,20 +184,10 @@ def _resolve(call: Any, hub: Any, type: str, id: str, rev: str, path: str) -> No
     entry = commit.tree.get(path)
     if entry is None:
         raise HttpError(404, "Entry not found", "EntryNotFound")
-    headers = {"X-Repo-Commit": commit.name, "Accept-Ranges": "bytes", "Content-Length": str(entry.size),
-               "ETag": f'"{entry.large or entry.name}"'}  # fmt: skip
+    headers = {"X-Repo-Commit": commit.name, "ETag": f'"{entry.large or entry.name}"'}
     if entry.large:
         headers |= {"X-Linked-Etag": f'"{entry.large}"', "X-Linked-Size": str(entry.size)}
     if entry.xet:
         refresh = f"{hub.base}/api/{kind}/{id}/xet-read-token/{commit.name}"
         headers |= {"X-Xet-Hash": entry.xet, "X-Xet-Refresh-Route": refresh}
-    if call.command == "HEAD":
-        call.send(200, b"", "application/octet-stream", headers)
-        return
-    data, status = content(hub, entry), 200
-    if part := re.match(r"bytes=(\d+)-(\d*)", call.headers.get("Range", "")):
-        first, last = int(part[1]), min(int(part[2] or len(data) - 1), len(data) - 1)
-        headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
-        data, status = data[first : last + 1], 206
-    headers["Content-Length"] = str(len(data))
-    call.send(status, data, "application/octet-stream", headers)
+    call.file(entry.size, lambda: content(hub, entry), headers)

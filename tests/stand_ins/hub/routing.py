@@ -9,13 +9,18 @@ from typing import Any
 _NAMES = {
     "{type}": r"(?P<type>models|datasets|spaces)",
     "{id}": r"(?P<id>[\w.-]+/[\w.-]+)",
+    "{bucket}": r"(?P<bucket>[\w.-]+/[\w.-]+)",
     "{owner}": r"(?P<owner>[\w.-]+)",
     "{rev}": r"(?P<rev>[^/]+)",
     "{path}": r"(?P<path>.+)",
     "{job}": r"(?P<job>[0-9a-f]{24})",
+    "{mode}": r"(?P<mode>read|write)",
     "{paper}": r"(?P<paper>[\w.]+)",
     "{sha}": r"(?P<sha>[0-9a-f]{64})",
 }
+
+
+Route = tuple[str, re.Pattern[str], Callable[..., None]]  # method, path, what answers
 
 
 class HttpError(Exception):
@@ -31,7 +36,7 @@ class Routes:
     """A table of routes. Patterns match the still-encoded path: clients quote "/" inside revisions."""
 
     def __init__(self) -> None:
-        self.table: list[tuple[str, re.Pattern[str], Callable[..., None]]] = []
+        self.table: list[Route] = []
 
     def add(self, methods: str, pattern: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         """Register a function for `GET|HEAD` and a pattern with `{names}`."""

@@ -19,7 +19,7 @@ def use(monkeypatch: pytest.MonkeyPatch, hub: HubServer, home: Path, token: str 
     The client reads its settings when it is imported, which another test may have done long ago.
     """
     settings = {"HF_ENDPOINT": hub.base, "HF_HOME": str(home), "HF_XET_CACHE": str(home / "xet"),
-                "HF_TOKEN_PATH": str(home / "token"), "HF_TOKEN": token}  # fmt: skip
+                "HF_TOKEN_PATH": str(home / "token"), "HF_TOKEN": token, "AUTOLAB_POLL_SECONDS": "0.1"}  # fmt: skip
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     for name in (
