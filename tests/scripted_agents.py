@@ -53,7 +53,7 @@ def workspace_of(request: Request) -> str:
 def trial_of(request: Request) -> int:
     """The number of the trial that the first message of the session names."""
     first = next(m for m in request.messages if m.get("role") == "user")
-    found = re.search(r"\b[0-9a-f]{4}-(\d{4})\b", json.dumps(first["content"]))
+    found = re.search(r"\b[0-9a-f]{6}-(\d{4})\b", json.dumps(first["content"]))
     assert found, first
     return int(found[1])
 

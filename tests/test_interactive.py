@@ -95,7 +95,7 @@ def worker(value: float, other: Callable[[], str], opened: dict[float, str]) -> 
         run("trial.py check"),
         run('trial.py submit --expected "0.3 lower" --source 1412.6980'),
         lambda r: say(
-            f"TRIAL: {found('opened trial ([0-9a-f]{4}-[0-9]{4})', r)}\n\nHYPOTHESIS: a rate of {value}"
+            f"TRIAL: {found('opened trial ([0-9a-f]{6}-[0-9]{4})', r)}\n\nHYPOTHESIS: a rate of {value}"
         ),
     )
 
@@ -146,7 +146,7 @@ def evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
     reader = FORBIDDEN_TO_READERS
 
     def trials(request: Request) -> str:
-        return " ".join(sorted(set(re.findall(r"TRIAL: ([0-9a-f]{4}-[0-9]{4})", "\n".join(request.results)))))
+        return " ".join(sorted(set(re.findall(r"TRIAL: ([0-9a-f]{6}-[0-9]{4})", "\n".join(request.results)))))
 
     team = by_system({
         "You coordinate a research lab": follow(

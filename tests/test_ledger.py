@@ -25,7 +25,7 @@ def begin(path: Path) -> Ledger:
 
 def open_one(ledger: Ledger) -> int:
     return ledger.open_trial(
-        "c-1", role="worker", agent="test", surface="", parent_program=None, parent_trial=None
+        ledger.campaign().id, role="worker", agent="test", surface="", parent_program=None, parent_trial=None
     ).number
 
 
@@ -92,7 +92,7 @@ def test_eight_processes_claim_each_program_once(tmp_path: Path) -> None:
         claims = list(pool.map(_claim, [tmp_path] * 8))
     assert [sum(column) for column in zip(*claims, strict=True)] == [1] * 20
     with begin(tmp_path) as ledger:
-        numbers = [trial.number for trial in ledger.sequence("c-1")]
+        numbers = [trial.number for trial in ledger.sequence(ledger.campaign().id)]
         assert numbers == list(range(1, 161))
 
 
@@ -101,7 +101,7 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError), ledger.transaction():
             open_one(ledger)
             raise RuntimeError
-        assert list(ledger.sequence("c-1")) == []
+        assert list(ledger.sequence(ledger.campaign().id)) == []
 
 
 def test_a_damaged_ledger_is_one_line_that_says_how_to_mend_it(tmp_path: Path) -> None:
@@ -134,5 +134,5 @@ def test_the_master_is_the_last_promotion_not_the_last_row(tmp_path: Path) -> No
             ledger.promote(done, score=score, interval=(score, score), gain=0.1, reason="")
             numbers.append(number)
         ledger.finish_trial(open_one(ledger), Status.OK, verdict=Verdict.WORSE, score=5.0)
-        assert ledger.master("c-1").trial == numbers[-1]
-        assert [step.trial for step in ledger.promotions("c-1")] == numbers
+        assert ledger.master(ledger.campaign().id).trial == numbers[-1]
+        assert [step.trial for step in ledger.promotions(ledger.campaign().id)] == numbers

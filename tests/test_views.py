@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_ledger import open_one
 
 from autolab.errors import LabError
-from autolab.ledger.records import Proposal, Status, Verdict
+from autolab.ledger.records import Measurement, Proposal, Status, Verdict
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import COLUMNS, MASTER, TABLE, cell, write_views
 
@@ -47,6 +47,56 @@ def test_new_trials_are_appended(ledger: Ledger, tmp_path: Path) -> None:
     assert (tmp_path / TABLE).stat().st_ino == inode
     assert [row["score"] for row in table] == ["1", "2", "3", "4", "5"]
     assert tuple(table[0]) == COLUMNS
+
+
+def test_trials_that_finished_before_the_last_row_are_sorted_in(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock was put back, or another lab's trials were pulled."""
+    now = iter([1000.0, 1002.5, 1001.25, 1002.5, 1003.0])
+    for expected in ([1], [1, 2], [1, 3, 2], [1, 3, 2, 4], [1, 3, 2, 4, 5]):
+        number = open_one(ledger)
+        with monkeypatch.context() as patch:
+            patch.setattr("autolab.ledger.store.time.time", now.__next__)
+            ledger.finish_trial(number, Status.CRASH)
+        write_views(ledger, tmp_path)
+        table = rows(tmp_path / TABLE)
+        assert [int(row["trial_id"][-4:]) for row in table] == expected
+    assert [row["finished_at"] for row in table][1:3] == [
+        "1970-01-01T00:16:41.250Z",
+        "1970-01-01T00:16:42.500Z",
+    ]
+    appended = (tmp_path / TABLE).read_text()
+    write_views(ledger, tmp_path, rebuild=True)
+    assert (tmp_path / TABLE).read_text() == appended
+
+
+def test_a_table_of_an_earlier_version_is_written_anew(ledger: Ledger, tmp_path: Path) -> None:
+    finish(ledger, 2)
+    old = "trial_id\tcreated_at\n" + "x\ty\n" * 200
+    (tmp_path / TABLE).write_text(old)
+    ledger.set_meta("table", f"2 {len(old)}")
+    write_views(ledger, tmp_path)
+    assert len(rows(tmp_path / TABLE)) == 2 and list(tmp_path.glob("*.old*")) == []
+
+
+def measured(ledger: Ledger, number: int, stage: str, **facts: object) -> None:
+    begun = Measurement(f"{ledger.trial_id(number)}-{stage}-0-1", number, stage, seed=1, eval_seed=2)
+    ledger.start_measurement(begun)
+    ledger.finish_measurement(begun.replace(status=Status.OK, score=1.0, **facts))
+
+
+def test_a_row_counts_what_was_paid_and_what_is_evidence(ledger: Ledger, tmp_path: Path) -> None:
+    number = open_one(ledger)
+    ledger.queue_trial(number, {"a.py": "x = 1"}, Proposal("h", (), cost_usd=0.5))
+    measured(ledger, number, "screen", cost_usd=0.25, job="6541f", started_at=1.0)
+    measured(ledger, number, "confirm", cached_from="other-screen-0-1", started_at=2.0)
+    ledger.finish_trial(number, Status.OK, verdict=Verdict.WORSE, score=1.0)
+    measured(ledger, number, "replay-screen", cost_usd=9.0, started_at=3.0)
+    write_views(ledger, tmp_path)
+    (row,) = rows(tmp_path / TABLE)
+    assert (row["cost_usd"], row["measurements"]) == ("0.75", "1")
+    assert row["job_id"] == f"{ledger.trial_id(number)}-confirm-0-1"
 
 
 @pytest.mark.parametrize(

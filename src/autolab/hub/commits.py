@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autolab.errors import LabError
-from autolab.hub.connection import explained, need_token, status_of
+from autolab.hub.connection import Unavailable, explained, need_token, status_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-TRIES = 8
+TRIES = 24  # of many labs on one repo, one gets through each time
+FAILURES = 8
 
 
 def ensure_repo(api: HfApi, repo: str, *, private: bool) -> bool:
@@ -33,10 +34,14 @@ def head(api: HfApi, repo: str) -> str:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repo. Large ones are listed with their SHA-256; of small ones it is empty."""
+    """A file of a repo. Large ones are listed with their SHA-256; of small ones it is empty.
+
+    `blob` is git's name for the content: another content has another name.
+    """
 
     size: int
     sha256: str
+    blob: str
 
 
 def repo_files(api: HfApi, repo: str, revision: str, folder: str = "") -> dict[str, RemoteFile]:
@@ -51,7 +56,9 @@ def repo_files(api: HfApi, repo: str, revision: str, folder: str = "") -> dict[s
         except RemoteEntryNotFoundError:
             return {}
     files = [item for item in found if isinstance(item, RepoFile)]
-    return {file.path: RemoteFile(file.size, file.lfs.sha256 if file.lfs else "") for file in files}
+    return {
+        file.path: RemoteFile(file.size, file.lfs.sha256 if file.lfs else "", file.blob_id) for file in files
+    }
 
 
 def read_remote(api: HfApi, repo: str, path: str, revision: str, into: Path) -> Path | None:
@@ -73,11 +80,12 @@ def commit(
     """Commit the files that `build` gives for the newest revision, at once; gives the commit and how many tries.
 
     Another commit in between is answered by building again on top of it. The Hub ignores files that are
-    as they were; if all are, no commit is made. Raises LabError when others are quicker eight times.
+    as they were; if all are, no commit is made. Raises Unavailable when others are quicker every time.
     """
     from huggingface_hub import CommitOperationAdd
     from huggingface_hub.errors import HfHubHTTPError
 
+    failed = 0
     for attempt in range(1, TRIES + 1):
         parent = head(api, repo)
         files = build(parent)
@@ -95,7 +103,8 @@ def commit(
                 # After a 5xx the commit may be there; then the next try finds nothing to change.
                 if status_of(error) != 412 and status_of(error) < 500:
                     raise
-                if attempt == TRIES and status_of(error) >= 500:
+                failed += status_of(error) >= 500
+                if failed == FAILURES:
                     raise
-        time.sleep(0.1 * attempt)
-    raise LabError("others keep changing it", where=f"repo {repo}", mend="try again") from None
+        time.sleep(random.uniform(0.0, min(0.2 * attempt, 2.0)))  # or those who collided collide again
+    raise Unavailable("others keep changing it", where=f"repo {repo}", mend="try again") from None

@@ -11,9 +11,11 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +25,13 @@ from autolab.hub.untrusted import one_line
 from autolab.ledger.views import replacing
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
 ANSWER_SECONDS = 90.0  # in which a command has its answer, or says why not
 READ_SECONDS, CONNECT_SECONDS = 30.0, 10.0
+LIMIT = "AUTOLAB_HUB_SECONDS"  # another limit for one request, such as 120 behind a slow proxy
 BUSY = (408, 429, 500, 502, 503, 504)
 _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -38,49 +39,71 @@ _QUIET = {
     "HF_HUB_DISABLE_EXPERIMENTAL_WARNING": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     "HF_HUB_VERBOSITY": "error",
+    # Transfers of file contents have a client of their own, which would wait for minutes.
+    "HF_XET_CLIENT_RETRY_BASE_DELAY": "500ms",
+    "HF_XET_CLIENT_RETRY_MAX_DURATION": "30s",
 }
+
+
+# When the answer of the command under way must be there (monotonic seconds). Of the context and not of the client,
+# which all of a process shares: a campaign's calls have no end, those of a command beside it have.
+_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
 class Unavailable(LabError):
     """The Hub cannot be reached, or asks for a longer wait than a command may take."""
 
 
+class Denied(LabError):
+    """The account may not do that, or not any more: no token, no rights, no credit. A person can mend it."""
+
+
+class Missing(LabError):
+    """There is no such repo, bucket, file or job, or the token may not see it."""
+
+
 def connect(*, seconds: float = ANSWER_SECONDS) -> HfApi:
-    """The client, for a command that may take so many seconds from now on.
+    """The client, for a command that may take so many seconds from now on; infinity for a campaign.
 
     Makes no request; a missing token is found by `need_token`. Raises LabError without huggingface_hub.
     """
+    _deadline.set(time.monotonic() + seconds)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)  # read when the client is imported
     try:
-        import httpx2
-        from huggingface_hub import HfApi, set_client_factory
-        from huggingface_hub.utils._http import hf_request_event_hook
-        from huggingface_hub.utils.tqdm import disable_progress_bars
+        from huggingface_hub import HfApi
     except ImportError:
         raise LabError("huggingface_hub is not installed", mend="pip install 'autolab[hub]'") from None
-    disable_progress_bars()
-    limits = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-    client = _patient_client()
-    deadline, certificates = time.monotonic() + seconds, _certificates()
-    set_client_factory(
-        lambda: client(
-            deadline,
-            event_hooks={"request": [hf_request_event_hook]},
-            follow_redirects=True,
-            timeout=limits,
-            verify=certificates,
-        )
-    )
+    _be_patient()
     return HfApi()
 
 
 @functools.cache
-def _certificates() -> ssl.SSLContext:
-    """The trusted certificates; to read them takes longer than a request, so a process does it once."""
+def _be_patient() -> None:
+    """Give the client our HTTP; once, for it closes what it had, and others may be using that."""
     import httpx2
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import hf_request_event_hook
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    return httpx2.create_ssl_context()
+    disable_progress_bars()
+    client, certificates = _patient_client(), httpx2.create_ssl_context()
+    set_client_factory(
+        lambda: client(
+            event_hooks={"request": [hf_request_event_hook]},
+            follow_redirects=True,
+            timeout=None,  # send() has the limits
+            verify=certificates,
+        )
+    )
+
+
+def _request_seconds() -> float:
+    said = os.environ.get(LIMIT, "")
+    try:
+        return max(0.1, float(said)) if said else READ_SECONDS
+    except ValueError:
+        raise LabError(f"{said!r} is no number of seconds", where=LIMIT, mend="such as 60") from None
 
 
 def need_token() -> None:
@@ -91,9 +114,9 @@ def need_token() -> None:
         raise no_token()
 
 
-def no_token() -> LabError:
+def no_token() -> Denied:
     """The one line for a missing token."""
-    return LabError("there is no Hugging Face token", mend="`hf auth login`, or set HF_TOKEN")
+    return Denied("there is no Hugging Face token", mend="`hf auth login`, or set HF_TOKEN")
 
 
 def namespace(api: HfApi, cache: Path, given: str | None = None) -> str:
@@ -170,14 +193,21 @@ def _refused(error: HfHubHTTPError, subject: str) -> LabError:
         401: ("the Hub does not accept the token, or has no such thing for it",
               "`hf auth whoami`, then `hf auth login`"),
         402: ("the account has no credit left", "add credit in the account's billing settings"),
-        403: ("no write access", "use a token with write access, or another repo"),
+        403: ("no write access", "use a token that may write there and run jobs, or another name"),
         404: ("there is no such thing on the Hub, or the token may not see it", "check the name"),
         412: ("others keep changing it", "try again"),
         429: ("too many requests", f"try again in {_asked_wait(error.response) or 60:.0f} s"),
     }  # fmt: skip
     if status in known:
         what, mend = known[status]
-        return (Unavailable if status == 429 else LabError)(what, where=subject, mend=mend)
+        kinds: dict[int, type[LabError]] = {
+            401: Denied,
+            402: Denied,
+            403: Denied,
+            404: Missing,
+            429: Unavailable,
+        }
+        return kinds.get(status, LabError)(what, where=subject, mend=mend)
     if status >= 500:
         return Unavailable(f"the Hub has a problem (HTTP {status})", where=subject, mend="try again later")
     return LabError(f"the Hub refused: {said or f'HTTP {status}'}", where=subject, mend="mend the request")
@@ -201,25 +231,22 @@ def _patient_client() -> Any:
     class PatientClient(httpx2.Client):
         """Repeats what only reads, until the deadline; every request has a time limit."""
 
-        def __init__(self, deadline: float, **settings: Any) -> None:
-            super().__init__(**settings)
-            self._deadline = deadline
-
         def _wait(self, seconds: float) -> bool:
-            """Wait, if the deadline leaves the time."""
-            if time.monotonic() + seconds >= self._deadline:
+            """Wait, if the deadline leaves the time. What takes longer a campaign waits for where it can be stopped."""
+            if seconds > ANSWER_SECONDS or time.monotonic() + seconds >= _deadline.get():
                 return False
             time.sleep(seconds)
             return True
 
         def send(self, request: httpx2.Request, **settings: Any) -> httpx2.Response:
             limits = request.extensions.get("timeout") or {}
-            defaults = self.timeout.as_dict()
+            seconds = _request_seconds()
+            defaults = httpx2.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)).as_dict()
             request.extensions["timeout"] = {
                 name: default if limits.get(name) is None else limits[name]
                 for name, default in defaults.items()
             }
-            if time.monotonic() >= self._deadline:
+            if time.monotonic() >= _deadline.get():
                 raise unreachable(TimeoutError())
             pause = 0.5
             while True:

@@ -62,6 +62,19 @@ def ideas(ledger: Ledger, campaign: str, state: IdeaState | None = None) -> list
     return [_idea_of(row) for row in rows]
 
 
+def idea_trials(ledger: Ledger, campaign: str) -> dict[int, list[str]]:
+    """The ids of the trials that were opened for each idea, oldest first; ideas without one are left out."""
+    rows = ledger.rows.execute(
+        "SELECT w.idea, t.id FROM workspace w JOIN trial t ON t.number = w.trial"
+        " WHERE t.campaign = ? AND w.idea IS NOT NULL ORDER BY t.number",
+        (campaign,),
+    )
+    found: dict[int, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["idea"], []).append(row["id"])
+    return found
+
+
 def rank_idea(ledger: Ledger, number: int, place: int) -> Idea:
     """Put an open idea at a place in the queue of open ideas; 1 is next. Raises LabError."""
     with ledger.transaction() as db:

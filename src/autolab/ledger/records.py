@@ -100,6 +100,9 @@ class Measurement:
     started_at: float = 0.0
     finished_at: float = 0.0
     log_excerpt: str = ""
+    job: str = ""  # the Hub's id of the job that it ran in
+    cost_usd: float = 0.0  # what was paid for the machine
+    cached_from: str = ""  # the measurement whose result this is: nothing ran, and it is no new evidence
 
     def replace(self, **changes: Any) -> Measurement:
         """A copy with some fields changed."""
@@ -170,6 +173,7 @@ class Campaign:
     baseline: str
     noise_sd: float | None
     created_at: float
+    lab: str = ""  # whose it is; empty: this lab's own
 
 
 class IdeaState(enum.StrEnum):

@@ -39,6 +39,7 @@ def campaign_of(row: sqlite3.Row) -> Campaign:
         row["baseline"],
         row["noise_sd"],
         row["created_at"],
+        row["lab"],
     )
 
 

@@ -8,10 +8,11 @@ CREATE TABLE campaign (
     task        TEXT NOT NULL,
     key         TEXT NOT NULL,              -- comparability key
     config      TEXT NOT NULL,              -- JSON: budgets, harness, seed, slots, profile
-    state       TEXT NOT NULL,              -- running | paused | stopping | stopped | finished
+    state       TEXT NOT NULL,              -- running | paused | stopping | stopped | finished | pulled (from another lab)
     baseline    TEXT NOT NULL,              -- program
     noise_sd    REAL,                       -- of one measurement, from replicates of the baseline
-    created_at  REAL NOT NULL
+    created_at  REAL NOT NULL,
+    lab         TEXT NOT NULL DEFAULT ''    -- whose it is; empty: this ledger's own
 );
 
 CREATE TABLE program (
@@ -22,7 +23,7 @@ CREATE TABLE program (
 ) WITHOUT ROWID;
 
 CREATE TABLE trial (
-    number       INTEGER PRIMARY KEY,
+    number       INTEGER PRIMARY KEY,       -- of another lab's trial: negative, made from its id
     id           TEXT NOT NULL UNIQUE,
     campaign     TEXT NOT NULL REFERENCES campaign (id),
     ordinal      INTEGER NOT NULL,          -- 0 is the baseline; place in this campaign's sequence

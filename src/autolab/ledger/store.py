@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from importlib import resources
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from autolab.errors import LabError
+from autolab.ledger.naming import foreign_name
 from autolab.ledger.records import (
     Campaign,
     Measurement,
@@ -34,7 +35,7 @@ from autolab.ledger.records import (
 from autolab.ledger.rows import campaign_of, encode_proposal, measurement_of, trial_of
 from autolab.program.hashing import Files, code_hash, program_id
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 BUSY_SECONDS = 60.0
 
 
@@ -106,12 +107,15 @@ class Ledger:
                 if version() is None:
                     self._run("schema.sql")
                     self._run("schema_agents.sql")
+                    self._run("schema_jobs.sql")
                     self.set_meta("schema", SCHEMA_VERSION)
-                    self.set_meta("lab", secrets.token_hex(2))
+                    self.set_meta("lab", secrets.token_hex(3))
                     self.set_meta("secret", secrets.token_hex(16))
-        if version() == "1":  # the tables of agents are all that is new since
+        if version() in ("1", "2"):
             with self.transaction():
                 self._run("schema_agents.sql")
+                self._run("schema_jobs.sql")
+                self._db.execute("ALTER TABLE campaign ADD COLUMN lab TEXT NOT NULL DEFAULT ''")
                 self.set_meta("schema", SCHEMA_VERSION)
         found = version()
         if found != SCHEMA_VERSION:
@@ -174,11 +178,18 @@ class Ledger:
     def create_campaign(
         self, *, name: str, task: str, key: str, config: dict[str, Any], baseline: str
     ) -> Campaign:
-        """Begin a campaign; its id is `name` with a number."""
+        """Begin a campaign; its id is `name`, the lab and a number, so that no other lab has the same."""
         with self.transaction() as db:
-            count = db.execute("SELECT count(*) FROM campaign").fetchone()[0]
+            count = db.execute("SELECT count(*) FROM campaign WHERE lab = ''").fetchone()[0]
             campaign = Campaign(
-                f"{name}-{count + 1}", task, key, config, "running", baseline, None, time.time()
+                f"{name}-{self.meta('lab')}-{count + 1}",
+                task,
+                key,
+                config,
+                "running",
+                baseline,
+                None,
+                time.time(),
             )
             db.execute(
                 "INSERT INTO campaign (id, task, key, config, state, baseline, created_at)"
@@ -188,13 +199,16 @@ class Ledger:
         return campaign
 
     def campaigns(self) -> list[Campaign]:
-        """All campaigns, oldest first."""
-        return [campaign_of(row) for row in self._db.execute("SELECT * FROM campaign ORDER BY rowid")]
+        """This lab's own campaigns, oldest first."""
+        rows = self._db.execute("SELECT * FROM campaign WHERE lab = '' ORDER BY rowid")
+        return [campaign_of(row) for row in rows]
 
     def campaign(self, name: str | None = None) -> Campaign:
-        """One campaign; the newest if no name is given. Raises LabError."""
+        """One campaign; this lab's newest if no name is given. Raises LabError."""
         if name is None:
-            row = self._db.execute("SELECT * FROM campaign ORDER BY rowid DESC LIMIT 1").fetchone()
+            row = self._db.execute(
+                "SELECT * FROM campaign WHERE lab = '' ORDER BY rowid DESC LIMIT 1"
+            ).fetchone()
         else:
             row = self._db.execute("SELECT * FROM campaign WHERE id = ?", (name,)).fetchone()
         if row is None:
@@ -240,7 +254,7 @@ class Ledger:
     ) -> Trial:
         """Reserve the next number."""
         with self.transaction() as db:
-            number = db.execute("SELECT coalesce(max(number), 0) + 1 FROM trial").fetchone()[0]
+            number = db.execute("SELECT max(coalesce(max(number), 0), 0) + 1 FROM trial").fetchone()[0]
             lab = self.meta("lab")
             db.execute(
                 "INSERT INTO trial (number, id, campaign, ordinal, state, role, agent, surface, parent_program,"
@@ -367,7 +381,8 @@ class Ledger:
     def trials(
         self, campaign: str | None = None, *, after: int = 0, last: int | None = None
     ) -> Iterator[Trial]:
-        """Finished trials in the order in which they finished, those past finish order `after`."""
+        """Finished trials of one campaign, or of all labs, in the order in which they came into this ledger; those past
+        finish order `after`."""
         where, values = "finish_order > ?", [after]
         if campaign is not None:
             where, values = where + " AND campaign = ?", [*values, campaign]  # type: ignore[list-item]
@@ -381,26 +396,36 @@ class Ledger:
             rows = self._db.execute(f"SELECT * FROM trial WHERE {where} ORDER BY finish_order", values)
         return map(trial_of, rows)
 
-    def outcomes(self, after: int = 0) -> Iterator[tuple[Trial, list[Measurement]]]:
-        """Finished trials past finish order `after`, each with its measurements."""
-        while True:
-            rows = self._db.execute(
-                "SELECT * FROM trial WHERE finish_order > ? ORDER BY finish_order LIMIT 500", (after,)
-            ).fetchall()
-            if not rows:
-                return
-            after = rows[-1]["finish_order"]
-            found: dict[int, list[Measurement]] = {row["number"]: [] for row in rows}
-            marks = ",".join("?" * len(found))
+    def table_order(self, after: int = 0) -> list[tuple[int, str, int, int]]:
+        """(milliseconds at which it finished, id, number, finish order) of the trials past finish order `after`, of all
+        labs, sorted as the table is."""
+        rows = self._db.execute(
+            "SELECT CAST(finished_at * 1000 AS INTEGER), id, number, finish_order FROM trial"
+            " WHERE finish_order > ? ORDER BY 1, 2",
+            (after,),
+        )
+        return [tuple(row) for row in rows]
+
+    def outcomes(self, numbers: Sequence[int] | None = None) -> Iterator[tuple[Trial, list[Measurement]]]:
+        """Finished trials, each with its measurements: those asked for, or all of all labs sorted as the table is."""
+        if numbers is None:
+            numbers = [number for _, _, number, _ in self.table_order()]
+        for start in range(0, len(numbers), 500):
+            page = numbers[start : start + 500]
+            marks = ",".join("?" * len(page))
+            found: dict[int, list[Measurement]] = {number: [] for number in page}
             for row in self._db.execute(
-                f"SELECT * FROM measurement WHERE trial IN ({marks}) ORDER BY started_at, id", list(found)
+                f"SELECT * FROM measurement WHERE trial IN ({marks}) ORDER BY started_at, id", page
             ):
                 found[row["trial"]].append(measurement_of(row))
-            for row in rows:
-                yield trial_of(row), found[row["number"]]
+            rows = self._db.execute(f"SELECT * FROM trial WHERE number IN ({marks})", page)
+            trials = {row["number"]: trial_of(row) for row in rows}
+            yield from ((trials[number], found[number]) for number in page)
 
     def trial_id(self, number: int) -> str:
-        """The id of a trial by its number."""
+        """The id of a trial by its number; another lab's trial has one even before it is known here."""
+        if number < 0:
+            return foreign_name(number)
         return str(self._db.execute("SELECT id FROM trial WHERE number = ?", (number,)).fetchone()["id"])
 
     def undone(self, campaign: str) -> list[Trial]:
@@ -427,8 +452,10 @@ class Ledger:
         return [int(row["number"]) for row in rows]
 
     def count(self, campaign: str | None = None) -> dict[tuple[str, str], int]:
-        """How many finished trials have each (status, verdict)."""
-        where, values = ("WHERE campaign = ?", [campaign]) if campaign else ("", [])
+        """How many finished trials have each (status, verdict), in one campaign or in all of this lab's own."""
+        where, values = "WHERE campaign IN (SELECT id FROM campaign WHERE lab = '')", []
+        if campaign:
+            where, values = "WHERE campaign = ?", [campaign]
         rows = self._db.execute(
             f"SELECT status, coalesce(verdict, '') AS verdict, count(*) AS n FROM trial {where}"
             " GROUP BY campaign, status, verdict",

@@ -1,9 +1,10 @@
 """research_results.tsv and research_live_master.json: views of the ledger, always rebuildable.
 
-The table holds one row a finished trial, in the order in which they finished, so that a new trial is
-one appended row and the cost of a trial does not grow with the ledger. How far the file reaches is
-noted in the ledger; if the file is not exactly that long (somebody edited it, or the lab was killed
-between the two), it is written anew to a temporary name and renamed.
+The table holds one row a finished trial, other labs' included, in the order in which they finished: the same
+trials give the same bytes in every lab. A new trial is one appended row, so the cost of a trial does not grow with
+the ledger. How far the file reaches is noted in the ledger; if the file is not exactly that long (somebody edited
+it, or the lab was killed between the two), or if trials came that finished before its last row (another lab's were
+pulled, or the clock was put back), it is written anew to a temporary name and renamed.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from autolab.errors import LabError
-from autolab.ledger.records import Measurement, Trial
+from autolab.ledger.records import Measurement, Status, Trial
 from autolab.ledger.store import Ledger, ledger_problem
 
 TABLE = "research_results.tsv"
 MASTER = "research_live_master.json"
 COLUMNS = (
-    "trial_id", "created_at", "campaign", "role", "agent", "surface", "parent_id", "program_id", "status",
-    "verdict", "metric", "score", "score_ci_low", "score_ci_high", "delta_vs_master", "measurements",
+    "trial_id", "created_at", "finished_at", "campaign", "role", "agent", "surface", "parent_id", "program_id",
+    "status", "verdict", "metric", "score", "score_ci_low", "score_ci_high", "delta_vs_master", "measurements",
     "train_seconds", "train_tokens", "peak_memory_mb", "cost_usd", "tokens", "executor", "sandbox", "evidence",
     "job_id", "hypothesis", "note",
 )  # fmt: skip
@@ -51,10 +52,11 @@ def write_views(ledger: Ledger, root: Path, *, rebuild: bool = False) -> None:
 def row(ledger: Ledger, trial: Trial, measurements: Sequence[Measurement], metric: str) -> str:
     """One line of the table, without the end of line."""
     proposal = trial.proposal
-    done = [m for m in measurements if m.status is not None and not m.stage.startswith("replay")]
+    done = evidence(trial, measurements)
     values: dict[str, Any] = {
         "trial_id": trial.id,
         "created_at": timestamp(trial.created_at),
+        "finished_at": timestamp_ms(trial.finished_at or 0.0),
         "campaign": trial.campaign,
         "role": trial.role,
         "agent": trial.agent,
@@ -68,20 +70,30 @@ def row(ledger: Ledger, trial: Trial, measurements: Sequence[Measurement], metri
         "score_ci_low": _number(trial.score_low),
         "score_ci_high": _number(trial.score_high),
         "delta_vs_master": _number(trial.delta),
-        "measurements": len(done),
+        "measurements": sum(not m.cached_from for m in done),
         "train_seconds": _number(round(sum(m.train_seconds for m in done), 3)),
         "train_tokens": sum(m.tokens for m in done),
         "peak_memory_mb": _number(round(max((m.peak_memory_mb for m in done), default=0.0), 1)),
-        "cost_usd": _number(proposal.cost_usd if proposal else 0.0),
+        "cost_usd": _number((proposal.cost_usd if proposal else 0.0) + sum(m.cost_usd for m in done)),
         "tokens": proposal.tokens if proposal else 0,
         "executor": trial.executor,
         "sandbox": done[-1].sandbox if done else "",
         "evidence": done[-1].evidence if done else "",
-        "job_id": done[-1].id if done else "",
+        "job_id": (done[-1].job or done[-1].id) if done else "",
         "hypothesis": trial.hypothesis,
         "note": trial.note,
     }
     return "\t".join(cell(values[column]) for column in COLUMNS)
+
+
+def evidence(trial: Trial, measurements: Sequence[Measurement]) -> list[Measurement]:
+    """The finished measurements that a trial was judged by: no replays, and of a failed one none that ended later."""
+    assert trial.finished_at is not None
+    return [
+        m for m in measurements
+        if m.status is not None and not m.stage.startswith("replay")
+        and (trial.status is Status.OK or m.finished_at <= trial.finished_at)
+    ]  # fmt: skip
 
 
 def cell(value: Any) -> str:
@@ -95,6 +107,17 @@ def cell(value: Any) -> str:
 def timestamp(at: float) -> str:
     """UTC, to the second: 2026-01-31T12:00:00Z."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def milliseconds(at: float) -> int:
+    """Unix time in whole milliseconds, as the ledger rounds it too."""
+    return int(at * 1000)
+
+
+def timestamp_ms(at: float) -> str:
+    """UTC, to the millisecond: 2026-01-31T12:00:00.123Z; as text it sorts as the time does."""
+    seconds, rest = divmod(milliseconds(at), 1000)
+    return f"{timestamp(seconds)[:-1]}.{rest:03d}Z"
 
 
 def master_record(ledger: Ledger, campaign: str) -> dict[str, Any]:
@@ -131,27 +154,37 @@ def master_record(ledger: Ledger, campaign: str) -> dict[str, Any]:
 
 
 def _write_table(ledger: Ledger, path: Path, rebuild: bool) -> None:
-    reached, length = (int(part) for part in (ledger.meta("table") or "0 0").split())
+    reached, length, last = _noted(ledger)
     actual = path.stat().st_size if path.exists() else -1
     if length == 0 and path.is_file() and actual > len(HEADER):
         _keep_aside(path)  # of a ledger that is gone; it may be all that is left of it
-    if rebuild or actual != length or length == 0:
-        reached = 0
+    rebuild = rebuild or actual != length or length == 0 or last is None
+    new = ledger.table_order(0 if rebuild else reached)
+    if not rebuild and not new:
+        return
+    if not rebuild and last is not None and new[0][:2] <= last:
+        rebuild, new = True, ledger.table_order()
+    if rebuild:
         with replacing(path) as table:
             table.write(HEADER)
-            for order, line in _rows(ledger, 0):
-                table.write(line + "\n")
-                reached = order
+            for line in _lines(ledger, new):
+                table.write(line)
     else:
-        lines = []
-        for order, line in _rows(ledger, reached):
-            lines.append(line + "\n")
-            reached = order
-        if not lines:
-            return
+        text = "".join(_lines(ledger, new))
         with open(path, "a", encoding="utf-8", newline="\n") as table:
-            table.write("".join(lines))
-    ledger.set_meta("table", f"{reached} {path.stat().st_size}")
+            table.write(text)
+    reached = max((order for *_, order in new), default=0)
+    at, name = new[-1][:2] if new else (0, "-")
+    ledger.set_meta("table", f"{reached} {path.stat().st_size} {at} {name}")
+
+
+def _noted(ledger: Ledger) -> tuple[int, int, tuple[int, str] | None]:
+    """(finish order reached, bytes of the file, (milliseconds, id) of its last row) when the table was last written."""
+    noted = (ledger.meta("table") or "0 0").split()
+    last = (
+        (int(noted[2]), noted[3]) if len(noted) == 4 else None
+    )  # a table of an earlier version has other columns
+    return int(noted[0]), int(noted[1]), last
 
 
 def _keep_aside(path: Path) -> None:
@@ -161,13 +194,12 @@ def _keep_aside(path: Path) -> None:
     path.rename(aside)
 
 
-def _rows(ledger: Ledger, after: int) -> Iterator[tuple[int, str]]:
+def _lines(ledger: Ledger, chosen: Sequence[tuple[int, str, int, int]]) -> Iterator[str]:
     metrics: dict[str, str] = {}
-    for trial, measurements in ledger.outcomes(after):
+    for trial, measurements in ledger.outcomes([number for _, _, number, _ in chosen]):
         if trial.campaign not in metrics:
             metrics[trial.campaign] = ledger.campaign(trial.campaign).config["task"]["metric"]["name"]
-        assert trial.order is not None
-        yield trial.order, row(ledger, trial, measurements, metrics[trial.campaign])
+        yield row(ledger, trial, measurements, metrics[trial.campaign]) + "\n"
 
 
 def _write_master(ledger: Ledger, path: Path, rebuild: bool) -> None:
