@@ -17,7 +17,7 @@ from autolab.campaign.agent_trial import check_surface
 from autolab.lab import Lab
 from autolab.ledger import agents
 from autolab.ledger.records import Idea, IdeaState
-from autolab.ledger.views import cell
+from autolab.report.ideas import idea_line, idea_record
 
 MOST_LISTED = 50
 
@@ -58,13 +58,15 @@ def list_ideas(lab: Lab, arguments: argparse.Namespace) -> Answer:
     every.sort(key=lambda idea: idea.state is not IdeaState.OPEN)  # stable: by rank within each
     waiting = sum(idea.state is IdeaState.OPEN for idea in every)
     shown = every[:MOST_LISTED]
-    lines = [_line(lab, idea) for idea in shown]
+    trials = agents.idea_trials(lab.ledger, lab.campaign.id)
+    lines = [idea_line(idea, trials.get(idea.number, [])) for idea in shown]
     if len(every) > len(shown):
         lines.append(f"and {len(every) - len(shown)} more")
     said = f"{waiting} open" + ("" if arguments.open else f" of {len(every)}")
     if waiting:
         said += f"; `scripts/trial.py open --idea {every[0].number} --hypothesis …` takes the first"
-    data = {"open": waiting, "of": len(every), "ideas": [_record(lab, idea) for idea in shown]}
+    listed = [idea_record(idea, trials.get(idea.number, [])) for idea in shown]
+    data = {"open": waiting, "of": len(every), "ideas": listed}
     return Answer(said, "\n".join(lines), data)
 
 
@@ -94,24 +96,9 @@ def drop(lab: Lab, arguments: argparse.Namespace) -> Answer:
     return Answer(f"idea {dropped.number} is dropped", data=_record(lab, dropped))
 
 
-def _line(lab: Lab, idea: Idea) -> str:
-    state = "" if idea.state is IdeaState.OPEN else f" {idea.state}"
-    state += f" by {lab.ledger.trial_id(idea.trial)}" if idea.trial and state else ""
-    source = f" (from {cell(idea.source)[:60]})" if idea.source else ""
-    effect = f"; expects {cell(idea.effect)[:80]}" if idea.effect else ""
-    note = f"; {cell(idea.note)[:60]}" if idea.note else ""
-    return (
-        f"{idea.number:>3} [{idea.surface or 'any'}]{state} {cell(idea.change)[:200]}{source}{effect}{note}"
-    )
-
-
 def _record(lab: Lab, idea: Idea) -> dict[str, Any]:
-    return {
-        "idea": idea.number, "state": idea.state, "surface": idea.surface, "change": cell(idea.change),
-        "claim": cell(idea.claim)[:200], "source": cell(idea.source), "effect": cell(idea.effect)[:200],
-        "author": idea.author, "trial": lab.ledger.trial_id(idea.trial) if idea.trial else None,
-        "note": cell(idea.note)[:200],
-    }  # fmt: skip
+    trials = agents.idea_trials(lab.ledger, lab.campaign.id)
+    return idea_record(idea, trials.get(idea.number, []))
 
 
 VERBS = {"list": list_ideas, "add": add, "rank": rank, "drop": drop}

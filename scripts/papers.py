@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Look papers up on the Hugging Face Hub: search, outline, section. What was read stays on disk, for offline too."""
+"""Look papers up on the Hugging Face Hub: search, outline, section, links. What was read stays on disk, for offline."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ _bridge.forward_if_confined()
 
 import _lab
 
-from autolab.hub import papers
+from autolab.hub.papers import links
+from autolab.hub.papers import reading as papers
+from autolab.hub.papers import text as paper_text
 
 MOST = 8000  # a longer answer would lose the marker at its end; the room below keeps to it
+COMMAND = "scripts/papers.py"
 
 
 def run(arguments: argparse.Namespace) -> _lab.Answer:
@@ -21,17 +24,16 @@ def run(arguments: argparse.Namespace) -> _lab.Answer:
     arguments.chars = MOST
     shelf = _lab.lab_root(arguments) / ".autolab" / "cache" / "papers"
     if arguments.verb == "search":
-        found = papers.search(shelf, " ".join(arguments.query))
-        text, said = papers.show_search(found)
-        data = {"offline": found.offline, "papers": [papers.as_json(paper) for paper in found.papers]}
-        return _lab.Answer(said, text, data)
-    paper = papers.read(shelf, arguments.id)
-    if arguments.verb == "outline":
-        text, said = papers.show_outline(paper)
+        shown = paper_text.show_search(papers.search(shelf, " ".join(arguments.query)), COMMAND)
+    elif arguments.verb == "links":
+        shown = paper_text.show_links(links.links(shelf, arguments.id))
+    elif arguments.verb == "outline":
+        shown = paper_text.show_outline(papers.read(shelf, arguments.id), COMMAND)
     else:
-        section = papers.find_section(paper, " ".join(arguments.section))
-        text, said = papers.show_section(paper, section, arguments.offset)
-    return _lab.Answer(said, text, {**papers.as_json(paper), "text": text})
+        paper = papers.read(shelf, arguments.id)
+        section = paper_text.find_section(paper, " ".join(arguments.section))
+        shown = paper_text.show_section(paper, section, COMMAND, arguments.offset)
+    return _lab.Answer(shown.said, shown.text, shown.data)
 
 
 if __name__ == "__main__":
@@ -44,4 +46,6 @@ if __name__ == "__main__":
     section.add_argument("id", help="arXiv id, such as 2407.21783")
     section.add_argument("section", nargs="+", help="its number in the outline, or a part of its title")
     section.add_argument("--offset", type=_lab.within(0, 10**7), default=0, help="go on from this character")
+    linked = verb("links", "code, models, datasets and Spaces that belong to a paper")
+    linked.add_argument("id", help="arXiv id, such as 2407.21783")
     _lab.main(parser, run)

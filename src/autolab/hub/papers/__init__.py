@@ -1,0 +1,1 @@
+"""Papers: found, read by section, with what belongs to them; kept on a shelf."""
