@@ -214,15 +214,27 @@ def copies_elsewhere(places: Iterable[Path], heldout: set[bytes]) -> Iterator[Pa
                             yield folder / "__pycache__"
 
 
-def telling_lines(root: Path, files: dict[str, str]) -> set[bytes]:
-    """Long lines that are in the held-out text and not in the training text."""
+def telling_lines(documents: Iterable[tuple[str, bytes]]) -> set[bytes]:
+    """Long lines that are in the held-out text and not in the training text, from (split, content)."""
     lines: dict[str, set[bytes]] = {"train": set(), "val": set(), "sealed": set()}
-    for split, content in stdlib_documents(root, files):
+    for split, content in documents:
         lines[split].update(line for line in map(bytes.strip, content.split(b"\n")) if len(line) >= 40)
     return (lines["val"] | lines["sealed"]) - lines["train"]
 
 
-def stdlib_overlay(root: Path, files: dict[str, str], target: Path) -> list[list[str]]:
+def hidden_here(root: Path, heldout: set[bytes]) -> dict[str, str]:
+    """`stdlib_files` for data that another interpreter's library gave: a file of this one that gives some of its
+    held-out text away is held out too, whatever its own hash says."""
+    files = stdlib_files(root)
+    for name, split in files.items():
+        if split == "train":
+            lines = (root / name).read_bytes().split(b"\n")
+            if len(heldout.intersection(map(bytes.strip, lines))) >= REVEALING:
+                files[name] = "val"
+    return files
+
+
+def stdlib_overlay(root: Path, files: dict[str, str], heldout: set[bytes], target: Path) -> list[list[str]]:
     """Write the shadow below `target` and return the binds that hide the held-out text from a sandbox.
 
     The packages of the interpreter that runs this stay visible: it could not work without them.
@@ -235,7 +247,6 @@ def stdlib_overlay(root: Path, files: dict[str, str], target: Path) -> list[list
         binds.append([str(root / "lib-dynload")] * 2)
     if root / "site-packages" in packages():  # not in a virtual environment: packages are beside the library
         binds.append([str(root / "site-packages")] * 2)
-    heldout = telling_lines(root, files)
     for copy in sorted(set(copies_elsewhere((Path("/usr"), Path("/opt")), heldout))):
         if copy != root and root not in copy.parents:
             binds.append([str(copy), "empty" if copy.is_dir() else "empty.py"])
@@ -447,7 +458,7 @@ def is_ready(target: Path) -> bool:
 
 
 def build(target: Path) -> None:
-    """Build everything in a scratch folder, then move it into place; the stamp comes last and makes it valid."""
+    """Build everything in a scratch folder, then move it into place."""
     target.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=target, prefix=".building-"))
     try:
@@ -456,7 +467,7 @@ def build(target: Path) -> None:
             root = stdlib_dir()
             files = stdlib_files(root)
             write_tokens(lambda: stdlib_documents(root, files), VOCAB, scratch)
-            overlay = stdlib_overlay(root, files, scratch)
+            overlay = stdlib_overlay(root, files, telling_lines(stdlib_documents(root, files)), scratch)
         else:
             cache = Path(os.environ.get("AUTOLAB_CACHE") or Path.home() / ".cache" / "autolab")
             shards = hub_shards(DATASET, cache / DATASET.replace("/", "--"))
@@ -465,19 +476,90 @@ def build(target: Path) -> None:
         data = sorted(path for folder in ("train", "heldout") for path in (scratch / folder).iterdir())
         manifest = {
             "dataset": DATASET,
+            "code": stamp()["code"],
             "files": {str(path.relative_to(scratch)): sha256_of(path) for path in data},
             "sizes": {str(path.relative_to(scratch)): path.stat().st_size for path in data},
         }
         (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        (target / "stamp.json").unlink(missing_ok=True)
-        old = scratch / ".old"
-        old.mkdir()
-        for path in sorted(scratch.iterdir()):
-            if path != old:
-                if (target / path.name).exists():
-                    (target / path.name).rename(old / path.name)
-                path.rename(target / path.name)
-        write_atomically(target / "stamp.json", json.dumps(stamp()).encode())
+        put(scratch, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def put(scratch: Path, target: Path) -> None:
+    """Move a scratch folder's content into place. The manifest comes late and the stamp, which makes it valid, last."""
+    for name in ("stamp.json", "manifest.json"):
+        (target / name).unlink(missing_ok=True)
+    old = scratch / ".old"
+    old.mkdir()
+    for path in sorted(scratch.iterdir(), key=lambda path: path.name == "manifest.json"):
+        if path != old:
+            if (target / path.name).exists():
+                (target / path.name).rename(old / path.name)
+            path.rename(target / path.name)
+    write_atomically(target / "stamp.json", json.dumps(stamp()).encode())
+
+
+def adopt(target: Path) -> bool:
+    """Take data that is there already instead of building it: fetched into `target` from another machine, or in a
+    folder beside it, made for another interpreter. Says whether there was some.
+
+    Only what this very code has made, and only if every file is what its manifest says. Raises SystemExit that names a
+    file of `target` that is not. What hides the held-out text from a sandbox belongs to a machine and is made anew.
+    """
+    if (files := made_alike(target)) is not None:
+        wrong = next(changed(target, files), None)
+        if wrong is not None and DATASET == "python-stdlib":
+            return False  # it is quickly made anew
+        if wrong is not None:
+            raise SystemExit(
+                f"prepare: {wrong} was changed: it is not what manifest.json says; delete {target} to make it anew"
+            )
+        copy_data(target, [], target)
+        return True
+    if DATASET == "python-stdlib":
+        return False  # another interpreter's library would be other data, under another name
+    for folder in sorted(target.parent.glob("*")):
+        files = made_alike(folder)
+        if files is not None and not any(changed(folder, files)):
+            copy_data(folder, list(files), target)
+            return True
+    return False
+
+
+def made_alike(folder: Path) -> dict[str, str] | None:
+    """The files of a folder and their hashes, if its manifest is of this dataset and this code."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        alike = (manifest["dataset"], manifest["code"]) == (DATASET, stamp()["code"])
+        return manifest["files"] if alike else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def changed(folder: Path, files: dict[str, str]) -> Iterator[str]:
+    """The files that are missing, or not what their hashes say."""
+    for name, digest in files.items():
+        if not (folder / name).is_file() or sha256_of(folder / name) != digest:
+            yield name
+
+
+def copy_data(folder: Path, files: list[str], target: Path) -> None:
+    """Copy checked data from a folder into `target`, with an overlay of this machine."""
+    target.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target, prefix=".building-"))
+    try:
+        for name in [*files, "manifest.json"]:
+            (scratch / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(folder / name, scratch / name)
+        overlay: list[list[str]] = []
+        if DATASET == "python-stdlib":
+            bins = {"train": "train/train.bin", "val": "heldout/val.bin", "sealed": "heldout/sealed.bin"}
+            heldout = telling_lines((split, (folder / path).read_bytes()) for split, path in bins.items())
+            root = stdlib_dir()
+            overlay = stdlib_overlay(root, hidden_here(root, heldout), heldout, scratch)
+        (scratch / "overlay.json").write_text(json.dumps(overlay, indent=1))
+        put(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -624,6 +706,9 @@ def main() -> None:
     target = data_dir()
     if is_ready(target):
         print(f"data is ready in {target}")
+        return
+    if adopt(target):
+        print(f"{DATASET}: made elsewhere, every file is what its manifest says; {target}")
         return
     started = time.time()
     build(target)

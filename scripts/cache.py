@@ -11,16 +11,17 @@ _bridge.forward_if_confined()
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import _lab
 
-from autolab.hub import cache, connection, consent
+from autolab.hub import connection, consent
+from autolab.hub.data import sharing as cache
 from autolab.task import load_task
 
 WAIT_SECONDS = 90.0  # then the transfer goes on by itself
-TRANSFER_SECONDS = 12 * 3600.0
 LOG = "transfer.log"
 
 
@@ -30,17 +31,18 @@ def run(arguments: argparse.Namespace) -> _lab.Answer:
     folder = root / ".autolab" / "cache"
     if arguments.verb == "status":
         return _status(folder, arguments.repo)
+    api = connection.connect()
+    repo = cache.data_repo(api, folder, arguments.repo)
     if arguments.verb == "verify":
-        right = cache.verify(connection.connect(), folder, arguments.repo)
-        said = f"{_count(right)} as the manifests say, here and in {arguments.repo}"
+        right = cache.verify(api, folder, repo)
+        said = f"{_count(right)} as the manifests say, here and in {repo}"
         return _lab.Answer(said, "\n".join(right), {"verified": right})
-    consent.may_push(arguments.repo)
+    consent.may_push(repo)
     if not arguments.here:
-        return _detached(root, folder, arguments.repo)
-    with cache.transferring(folder):
-        api = connection.connect(seconds=TRANSFER_SECONDS)
-        sent, fetched = cache.warm(api, folder, load_task(root).name, arguments.repo)
-    said = f"{len(sent)} sent to {arguments.repo}, {len(fetched)} fetched"
+        return _detached(root, folder, repo)
+    api = connection.connect(seconds=cache.TRANSFER_SECONDS)
+    sent, fetched = cache.warm(api, folder, load_task(root).name, repo)
+    said = f"{len(sent)} sent to {repo}, {len(fetched)} fetched"
     lines = [f"sent     {name}" for name in sent] + [f"fetched  {name}" for name in fetched]
     return _lab.Answer(
         said if lines else "nothing to move: both sides have it",
@@ -50,26 +52,15 @@ def run(arguments: argparse.Namespace) -> _lab.Answer:
 
 
 def _status(folder: Path, repo: str | None) -> _lab.Answer:
-    there = cache.in_repo(connection.connect(), repo) if repo else {}
-    rows: list[dict[str, Any]] = [
-        {"folder": item.name, "content": item.content, "files": len(item.files), "bytes": item.size,
-         "here": True, "in_repo": there.get(item.name) == item.content if repo else None}
-        for item in cache.prepared_folders(folder)
-    ]  # fmt: skip
-    known = {row["folder"] for row in rows}
-    rows += [{"folder": name, "content": content, "here": False, "in_repo": True}
-             for name, content in sorted(there.items()) if name not in known]  # fmt: skip
-    lines = []
-    for row in rows:
-        size = f"{row['files']} files, {cache.megabytes(row['bytes'])}" if row["here"] else "not fetched"
-        places = [place for place, key in (("here", "here"), ("repo", "in_repo")) if row[key]]
-        lines.append(f"{row['folder']}  {row['content'][:12]}  {size}  {'+'.join(places)}")
-    said = f"{_count(rows)} of prepared data"
+    rows, where = cache.overview(folder, repo)
+    said = f"{_count(rows)} of prepared data ({where})"
     if cache.is_transferring(folder):
         said += "; a transfer is under way (next: scripts/cache.py status)"
     elif (folder / LOG).exists():
         said += f"; the last transfer: {(_lines(folder) or ['it was ended'])[-1]}"
-    return _lab.Answer(said, "\n".join(lines), {"folders": rows})
+    return _lab.Answer(
+        said, "\n".join(map(str, rows)), {"folders": [asdict(row) for row in rows], "repo": where}
+    )
 
 
 def _detached(root: Path, folder: Path, repo: str) -> _lab.Answer:
@@ -104,11 +95,10 @@ def _count(things: list[Any]) -> str:
 
 if __name__ == "__main__":
     parser, verb = _lab.parser("cache.py", __doc__)
-    status = verb("status", "what is here, and with --repo what is there")
-    status.add_argument("--repo", help="OWNER/NAME of a dataset repo")
+    status = verb("status", "what is here, and what is in the repo")
     warm = verb("warm", "bring prepared data to where it is missing")
-    warm.add_argument("--repo", required=True, help="OWNER/NAME of a private dataset repo; made if missing")
     warm.add_argument("--here", action="store_true", help="in this process, however long it takes")
     verify = verb("verify", "hash everything, here and in the repo")
-    verify.add_argument("--repo", required=True, help="OWNER/NAME of a dataset repo")
+    for command in (status, warm, verify):
+        command.add_argument("--repo", help="OWNER/NAME of a private dataset repo (default: your account's)")
     _lab.main(parser, run)

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -99,7 +100,7 @@ def test_shadow_holds_no_heldout_text_and_still_imports(prepare: Any, library: P
 
 def test_copies_elsewhere_are_found(prepare: Any, library: Path, tmp_path: Path) -> None:
     files = prepare.stdlib_files(library)
-    heldout = prepare.telling_lines(library, files)
+    heldout = prepare.telling_lines(prepare.stdlib_documents(library, files))
     assert not heldout  # the small library's lines are short
     content = b"".join(b"%d: a line that is long enough to be told from others\n" % i for i in range(9))
     (tmp_path / "python2.7").mkdir()
@@ -194,6 +195,107 @@ def test_hub_download_resumes(prepare: Any, tmp_path: Path, monkeypatch: pytest.
         prepare.hub_shards("a/b@other", tmp_path / "other")
     with pytest.raises(SystemExit, match="no revision"):
         prepare.hub_shards("a/b", tmp_path)
+
+
+@pytest.fixture
+def fetched(prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a Hub dataset as it comes from another machine; nothing can be read from the Hub any more."""
+    monkeypatch.setattr(prepare, "DATASET", "a/b@c")
+    monkeypatch.setattr(prepare, "HUB_SHARES", prepare.SHARES)
+    monkeypatch.setenv("AUTOLAB_CACHE", str(tmp_path / "raw"))
+    monkeypatch.setitem(sys.modules, "datasets", _Hub(200))
+    folder = tmp_path / "cache" / "made-elsewhere"
+    prepare.build(folder)
+    monkeypatch.setenv("AUTOLAB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setitem(sys.modules, "datasets", _Hub(200, fails_at=0))
+    for own in ("stamp.json", "overlay.json"):
+        (folder / own).unlink()
+    return folder
+
+
+def test_a_fetched_dataset_is_taken_as_it_is(
+    prepare: Any, fetched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOLAB_DATA", str(fetched))
+    manifest = (fetched / "manifest.json").read_bytes()
+    assert not prepare.is_ready(fetched)
+    prepare.main()
+    assert prepare.is_ready(fetched)
+    assert (fetched / "manifest.json").read_bytes() == manifest
+    assert (fetched / "overlay.json").read_text() == "[]"
+
+
+def test_a_dataset_beside_it_serves_another_interpreter(prepare: Any, fetched: Path, tmp_path: Path) -> None:
+    target = tmp_path / "cache" / "this-interpreter"
+    assert prepare.adopt(target) and prepare.is_ready(target)
+    assert (target / "manifest.json").read_bytes() == (fetched / "manifest.json").read_bytes()
+    assert not list(target.glob(".building-*"))
+
+
+@pytest.mark.parametrize("stamped", [False, True])
+def test_a_changed_validation_shard_is_refused_by_name(
+    prepare: Any, fetched: Path, monkeypatch: pytest.MonkeyPatch, stamped: bool
+) -> None:
+    monkeypatch.setenv("AUTOLAB_DATA", str(fetched))
+    if stamped:
+        prepare.main()
+    (fetched / "heldout" / "val.bin").write_bytes(b"easier")
+    with pytest.raises(SystemExit, match=r"heldout/val\.bin was changed.*delete .*made-elsewhere"):
+        prepare.main()
+
+
+def test_a_changed_folder_beside_it_is_not_taken(prepare: Any, fetched: Path, tmp_path: Path) -> None:
+    (fetched / "heldout" / "val.bin").write_bytes(b"easier")
+    assert not prepare.adopt(tmp_path / "cache" / "this-interpreter")
+
+
+@pytest.mark.parametrize("other", [{"dataset": "a/b@d"}, {"code": "0" * 64}])
+def test_a_dataset_that_other_code_made_is_made_anew(
+    prepare: Any, fetched: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, str]
+) -> None:
+    manifest = json.loads((fetched / "manifest.json").read_text())
+    (fetched / "manifest.json").write_text(json.dumps({**manifest, **other}))
+    monkeypatch.setenv("AUTOLAB_DATA", str(fetched))
+    with pytest.raises(SystemExit, match="cannot read a/b@c"):
+        prepare.main()
+
+
+def test_another_interpreters_text_is_taken_as_it_is_and_hidden_from_this_one(
+    prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cloud's Python is another one: its library must not tell what the data of this campaign holds out."""
+    for version in ("theirs", "ours"):
+        (tmp_path / version).mkdir()
+        for i in range(40):
+            lines = [f"value_{i}_{k} = 'a line that is long enough to tell, {i} {k}'" for k in range(20)]
+            note = "" if version == "theirs" else "# every hash is another one here\n"
+            (tmp_path / version / f"module{i}.py").write_text(note + "\n".join(lines) + "\n")
+    monkeypatch.setattr(prepare, "copies_elsewhere", lambda places, heldout: iter(()))
+    monkeypatch.setattr(prepare, "stdlib_dir", lambda: tmp_path / "theirs")
+    target = tmp_path / "data"
+    prepare.build(target)
+    manifest = (target / "manifest.json").read_bytes()
+    heldout = (target / "heldout" / "val.bin").read_bytes() + (target / "heldout" / "sealed.bin").read_bytes()
+    for machine_specific in ("stamp.json", "overlay.json"):
+        (target / machine_specific).unlink()
+    shutil.rmtree(target / "stdlib")
+
+    monkeypatch.setattr(prepare, "stdlib_dir", lambda: tmp_path / "ours")
+    assert prepare.adopt(target) and prepare.is_ready(target)
+    assert (target / "manifest.json").read_bytes() == manifest
+    assert json.loads((target / "overlay.json").read_text())[0] == [str(tmp_path / "ours"), "stdlib"]
+    shown = b"".join(path.read_bytes() for path in (target / "stdlib").glob("*.py"))
+    assert shown and not set(shown.splitlines()) & set(heldout.splitlines())
+
+
+def test_a_changed_text_of_the_standard_library_is_made_anew(
+    prepare: Any, fetched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = json.loads((fetched / "manifest.json").read_text())
+    (fetched / "manifest.json").write_text(json.dumps({**manifest, "dataset": "python-stdlib"}))
+    (fetched / "heldout" / "val.bin").write_bytes(b"easier")
+    monkeypatch.setattr(prepare, "DATASET", "python-stdlib")
+    assert not prepare.adopt(fetched)
 
 
 def test_bpe_round_trip(prepare: Any, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Prepared data, shared under the hash of its content."""
