@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""HF Jobs: what hardware costs, launch within a budget, look, read logs, cancel. A job's log is never a result."""
+"""HF Jobs: prices, launch within a budget, look, read logs, cancel, add up costs. A job's log is never a result."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ _bridge.forward_if_confined()
 import dataclasses
 import os
 import sys
-from pathlib import Path
+import time
 
 import _lab
 
-from autolab.hub import connection, consent, jobs
-from autolab.ledger.store import Ledger
+from autolab.hub import connection, consent
+from autolab.hub.jobs import flavors, launching, spending
+from autolab.hub.jobs import listing as jobs
+from autolab.hub.jobs import of_lab as lab_jobs
 
 LOG_CHARACTERS = 4000  # the room keeps to it; cutting more would lose the marker at the end
+SHOWN = 15
 
 
 def run(arguments: argparse.Namespace) -> _lab.Answer:
     """Ask the Hub, or tell it."""
     api = connection.connect()
     if arguments.verb == "hardware":
-        flavors = jobs.hardware(api)
-        data = {"flavors": [dataclasses.asdict(flavor) for flavor in flavors]}
-        said = f"{_count(flavors, 'flavor')}, cheapest first; every minute begun is paid"
-        return _lab.Answer(said, jobs.show_hardware(flavors), data)
-    root = _lab.lab_root(arguments)
-    owner = connection.namespace(api, root / ".autolab" / "cache" / "hub", arguments.namespace)
+        found = flavors.hardware(api)
+        data = {"flavors": [dataclasses.asdict(flavor) for flavor in found]}
+        said = f"{_count(found, 'flavor')}, cheapest first; every minute begun is paid"
+        return _lab.Answer(said, flavors.show_hardware(found), data)
+    state = _lab.lab_root(arguments) / ".autolab"
+    cache, ledger = state / "cache" / "hub", state / "ledger.sqlite"
+    owner = connection.namespace(api, cache, arguments.namespace)
     if arguments.verb == "launch":
         consent.may_spend(arguments.max_usd)
-        labels = {
-            "campaign": _campaign(root),
-            "trial": arguments.trial or os.environ.get("AUTOLAB_TRIAL", ""),
-        }
-        job, cost = jobs.launch(
+        trial = arguments.trial or os.environ.get("AUTOLAB_TRIAL", "")
+        job, cost = launching.launch(
             api, owner, arguments.command, flavor=arguments.flavor, timeout=arguments.timeout,
-            max_usd=arguments.max_usd, image=arguments.image, labels=labels,
+            max_usd=arguments.max_usd, budget_usd=arguments.budget_usd, lock=cache / "launch.lock",
+            image=arguments.image, labels={**lab_jobs.lab_labels(ledger), "trial": trial},
         )  # fmt: skip
-        said = f"launched {job.id}, ${cost:.4f} at most (next: scripts/jobs.py status {job.id})"
-        return _one(job, said)
+        return _one(job, f"launched {job.id}, ${cost:.4f} at most (next: scripts/jobs.py status {job.id})")
     if arguments.verb == "logs":
         arguments.chars = LOG_CHARACTERS
         lines = jobs.logs(api, owner, arguments.id, arguments.tail)
@@ -51,38 +52,39 @@ def run(arguments: argparse.Namespace) -> _lab.Answer:
         text = jobs.show_log(arguments.id, lines)
         return _lab.Answer(said, text, {"id": arguments.id, "log": text})
     if arguments.verb == "cancel":
-        job = jobs.cancel(api, owner, arguments.id)
-        return _one(job, f"{job.id} is {job.stage}")
+        lab = lab_jobs.lab_labels(ledger).get("lab", "")
+        agent = bool(os.environ.get("AUTOLAB_ROLE"))
+        return _one(jobs.cancel(api, owner, arguments.id, lab=lab, spare_measurements=agent))
+    if arguments.verb == "cost":
+        since = time.time() - flavors.parse_since(arguments.since) if arguments.since else 0.0
+        listing = jobs.listed(api, owner, since=since)
+        rows, whole = spending.by_campaign(listing.jobs), spending.add_up(listing.jobs, "all")
+        data = spending.as_data(rows, whole, listing.more)
+        return _lab.Answer(
+            spending.say_spending(whole, listing.more), spending.show_spending(rows, whole), data
+        )
     if arguments.id:
-        job = jobs.status(api, owner, arguments.id)
-        following = "" if job.stage in jobs.TERMINAL else f" (next: scripts/jobs.py status {job.id})"
-        return _one(job, f"{job.id} is {job.stage}{following}")
-    found = jobs.recent(api, owner)
-    shown = found[: jobs.SHOWN_JOBS]
-    newest = "the newest " if len(found) == jobs.RECENT else ""
-    unfinished = sum(job.stage not in jobs.TERMINAL for job in found)
-    said = f"{newest}{_count(found, 'job')} of Autolab, {unfinished} not finished"
-    said += f", {len(shown)} shown" if len(shown) < len(found) else ""
+        return _one(jobs.status(api, owner, arguments.id))
+    listing = jobs.listed(api, owner)
+    shown = listing.jobs[:SHOWN]
+    said = jobs.show_listing(listing) + (f", {len(shown)} shown" if len(shown) < len(listing.jobs) else "")
+    data = {
+        "jobs": [dataclasses.asdict(job) for job in shown],
+        "all": len(listing.jobs),
+        "more": listing.more,
+    }
+    return _lab.Answer(said, "\n".join(map(jobs.show_job, shown)), data)
+
+
+def _one(job: jobs.Job, said: str = "") -> _lab.Answer:
+    following = "" if job.ended else f" (next: scripts/jobs.py status {job.id})"
     return _lab.Answer(
-        said, "\n".join(map(jobs.show_job, shown)), {"jobs": [dataclasses.asdict(job) for job in shown]}
+        said or f"{job.id} is {job.stage}{following}", jobs.show_job(job), dataclasses.asdict(job)
     )
 
 
-def _one(job: jobs.Job, said: str) -> _lab.Answer:
-    return _lab.Answer(said, jobs.show_job(job), dataclasses.asdict(job))
-
-
-def _count(things: list[jobs.Job] | list[jobs.Flavor] | list[str], word: str) -> str:
+def _count(things: list[flavors.Flavor] | list[str], word: str) -> str:
     return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
-
-
-def _campaign(root: Path) -> str:
-    """The newest campaign, or nothing before the first."""
-    path = root / ".autolab" / "ledger.sqlite"
-    if not path.exists():
-        return ""
-    with Ledger(path, create=False) as ledger:
-        return ledger.campaign().id if ledger.campaigns() else ""
 
 
 def _split_command() -> list[str]:
@@ -99,11 +101,18 @@ if __name__ == "__main__":
     parser, verb = _lab.parser("jobs.py", __doc__)
     verb("hardware", "flavors and prices")
     launch = verb("launch", "launch a job")
-    launch.usage = "scripts/jobs.py launch --flavor F --timeout 10m --max-usd X [--image I] -- command …"
+    launch.usage = (
+        "scripts/jobs.py launch --flavor F --timeout 10m --max-usd X "
+        "[--budget-usd Y] [--image I] -- command …"
+    )
     launch.add_argument("--flavor", required=True, help="see `hardware`")
     launch.add_argument("--timeout", required=True, help="such as 90s, 10m, 2h")
-    launch.add_argument("--max-usd", type=float, required=True, help="refuse if price × timeout is more")
-    launch.add_argument("--image", default=jobs.IMAGE, help=f"default: {jobs.IMAGE}")
+    launch.add_argument("--max-usd", type=float, required=True,
+                        help="for this job: refuse if price × timeout is more")  # fmt: skip
+    launch.add_argument("--budget-usd", type=float,
+                        help="for all: refuse if this job, those that Autolab launched in the last 24 hours, and those "
+                        "not finished at their most are more")  # fmt: skip
+    launch.add_argument("--image", default=launching.IMAGE, help=f"default: {launching.IMAGE}")
     launch.add_argument("--trial", help="label (default: the trial of this workspace)")
     launch.set_defaults(command=_split_command())
     status = verb("status", "one job, or the newest")
@@ -111,8 +120,10 @@ if __name__ == "__main__":
     logs = verb("logs", "the end of a job's log, for people")
     logs.add_argument("id")
     logs.add_argument("--tail", type=int, default=50, help="lines")
-    cancel = verb("cancel", "cancel a job that Autolab launched")
+    cancel = verb("cancel", "cancel a job that this lab launched")
     cancel.add_argument("id")
-    for one in (launch, status, logs, cancel):
+    cost = verb("cost", "what Autolab's jobs cost, by campaign")
+    cost.add_argument("--since", help="only jobs launched in this time, such as 24h or 7d")
+    for one in (launch, status, logs, cancel, cost):
         one.add_argument("--namespace", help="whose jobs (default: the account of the token)")
     _lab.main(parser, run)
