@@ -247,7 +247,7 @@ class Lab:
             score=mean,
             interval=bounds,
             delta=0.0,
-            note=note,
+            note=note + self._reused(trial),
         )
         self.ledger.promote(done, score=mean, interval=bounds, gain=0.0, reason="baseline")
         return done
@@ -275,13 +275,18 @@ class Lab:
             score=judged.score,
             interval=judged.interval,
             delta=judged.gain,
-            note=judged.note,
+            note=judged.note + self._reused(trial),
         )
         if judged.verdict is Verdict.CONFIRMED:
             self.ledger.promote(
                 done, score=judged.score, interval=judged.interval, gain=judged.gain, reason=judged.note
             )
         return done
+
+    def _reused(self, trial: Trial) -> str:
+        """A word on measurements that were not made for this trial: they are the same evidence once more."""
+        reused = [m.cached_from for m in self.ledger.measurements(trial.number) if m.cached_from]
+        return f" (no new evidence: {', '.join(reused)} from the cache)" if reused else ""
 
     def _failed(self, trial: Trial, measured: Measurement) -> Trial:
         assert measured.status is not None
@@ -309,9 +314,16 @@ def read_files(root: Path, names: tuple[str, ...]) -> dict[str, str]:
 
 
 def begin_campaign(
-    directory: Path, ledger: Ledger, *, name: str | None, profile: str, config: Mapping[str, Any]
+    directory: Path,
+    ledger: Ledger,
+    *,
+    name: str | None,
+    profile: str,
+    config: Mapping[str, Any],
+    hardware: str | None = None,
 ) -> Lab:
-    """Start a campaign on the task in `directory`, with its files as they are now as the baseline."""
+    """Start a campaign on the task in `directory`, with its files as they are now as the baseline. `hardware` names
+    what it is measured on, if that is not this machine."""
     task = load_task(directory, profile)
     protected = read_files(task.root, task.protected)
     baseline = read_files(task.root, task.editable)
@@ -323,10 +335,11 @@ def begin_campaign(
         campaign = ledger.create_campaign(
             name=name or task.name,
             task=task.name,
-            key=comparability_key(task, data.manifest),
+            key=comparability_key(task, data.manifest, hardware),
             config={
                 **config,
                 "task": task.model_dump(mode="json"),
+                "data": data.directory.name if data.directory else None,
                 "protected": ledger.add_program(protected),
             },
             baseline=ledger.add_program(baseline),
@@ -338,16 +351,23 @@ def begin_campaign(
     return Lab(task.root, ledger, campaign, task, protected, data, data.fingerprint())
 
 
-def current_key(directory: Path, profile: str) -> str:
+def current_key(directory: Path, profile: str, hardware: str | None = None) -> str:
     """The comparability key of the task as it is in the directory now."""
     task = load_task(directory, profile)
     data = prepare_data(task, read_files(task.root, task.protected), task.root / STATE_DIRECTORY / "cache")
-    return comparability_key(task, data.manifest)
+    return comparability_key(task, data.manifest, hardware)
 
 
 def attach(directory: Path, ledger: Ledger, campaign: Campaign) -> Lab:
     """A lab around an earlier campaign, from the ledger alone: its own task and evaluator. It can open trials and
-    take proposals, but not measure: that needs the data, which `resume_campaign` prepares."""
+    take proposals, but not measure: that needs the data, which `resume_campaign` prepares.
+
+    Raises LabError for a campaign of another lab."""
+    if campaign.lab:
+        raise LabError(
+            f"{campaign.id} is another lab's, whose evaluator is not run here",
+            mend="`autolab diff` shows a trial's change; try it with `autolab submit`",
+        )
     root = directory.resolve()
     task = Task.model_validate({**campaign.config["task"], "root": root})
     return Lab(root, ledger, campaign, task, ledger.program(campaign.config["protected"]))

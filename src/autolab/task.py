@@ -27,7 +27,8 @@ Count = Annotated[int, Field(strict=True, gt=0, le=10**15)]
 class _Strict(BaseModel):
     """An unknown key is an error that names it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Defaults are validated, so that a number without a point is the same before and after it was stored.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
 class Metric(_Strict):
@@ -133,6 +134,13 @@ class Profile(_Strict):
     flavor: str | None = None
 
 
+class Jobs(_Strict):
+    """What cloud jobs run in: a container image, and packages to install when a job starts (better: none)."""
+
+    image: str = Field(default="ghcr.io/astral-sh/uv:python3.12-bookworm", pattern=r"^[\w./:@-]+$")
+    packages: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.,<>=!~\[\]+-]*$")], ...] = ()
+
+
 class Task(_Strict):
     """A checked task.yaml. `root` is the directory that holds it, `profile` the profile in force."""
 
@@ -147,6 +155,7 @@ class Task(_Strict):
     surfaces: dict[str, str] = {}
     moves: tuple[Move, ...] = ()
     profiles: dict[str, Profile] = {}
+    jobs: Jobs = Jobs()
     root: Path = Field(default=Path(), exclude=True)
     profile: str = "cpu"
 
@@ -183,6 +192,11 @@ class Task(_Strict):
     def self_reported(self) -> bool:
         """No evaluator: the score is what the recipe printed, and is marked so everywhere."""
         return self.commands.evaluate is None
+
+    @property
+    def flavor(self) -> str | None:
+        """The machine that the profile in force asks for in the cloud."""
+        return self.profiles[self.profile].flavor if self.profile in self.profiles else None
 
     @property
     def kind(self) -> Literal["cpu", "gpu"]:

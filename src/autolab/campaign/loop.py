@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from autolab.errors import LabError
-from autolab.execution.executor import Executor
+from autolab.execution.executor import Executor, Unstarted
 from autolab.harness import Exhausted, Harness, NoProposal, Ticket
 from autolab.lab import Lab
-from autolab.ledger.agents import spent_usd, workspace
+from autolab.ledger.agents import workspace
+from autolab.ledger.jobs import costs
 from autolab.ledger.records import Measurement, Status, Trial, TrialState, Verdict
 from autolab.ledger.views import write_views
 
@@ -45,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Event:
-    """Something a person may want to see: opened, refused, started, measured, judged, promoted."""
+    """Something a person may want to see: opened, refused, started, measured, judged, promoted, notice."""
 
     kind: str
     trial: Trial | None = None
@@ -103,6 +104,7 @@ class CampaignRun:
         consistent and no process is left over.
         """
         self._unpaused.set()
+        self.executor.notice = lambda text: self._emit("notice", text=text)
         write_views(self.lab.ledger, self.lab.root)
         self.lab.ledger.set_campaign(self.lab.campaign.id, state="running")
         slots = [asyncio.create_task(self._slot(slot)) for slot in self.executor.slots]
@@ -249,6 +251,9 @@ class CampaignRun:
             self._emit("started", measurement=self.running[slot.index])
             try:
                 result = await self.executor.run(job.bundle, job.measurement, slot)
+            except Unstarted as reason:
+                self.drain(f"the budget is used up: {reason}" if reason.over_budget else str(reason))
+                return
             finally:
                 self.running.pop(slot.index, None)
             free_since = time.perf_counter()
@@ -385,8 +390,8 @@ class CampaignRun:
         self._spent += trial.proposal.cost_usd if trial.proposal else 0.0
         if dollars is None:
             return
-        # What agents' sessions cost is in the ledger, those that were cut off and those of earlier runs included.
-        if max(self._spent, spent_usd(self.lab.ledger, trial.campaign)) >= dollars:
+        # What agents' sessions and jobs cost is in the ledger, those that were cut off and earlier runs' included.
+        if max(self._spent, costs(self.lab.ledger, trial.campaign)[0]) >= dollars:
             self.drain(f"${dollars:g} are spent")
 
     # stopping -------------------------------------------------------------------------------------
@@ -397,6 +402,7 @@ class CampaignRun:
         if not self._draining.is_set():
             self.reason = reason
             self._draining.set()
+            self.executor.wind_down()
             self._emit("draining", text=reason)
 
     async def _drained(self, slots: list[asyncio.Task[None]]) -> None:

@@ -18,7 +18,7 @@ from autolab.campaign.lock import holder
 from autolab.campaign.loop import VIEW_SECONDS, Event, Limits
 from autolab.campaign.slots import Closed, SlotPool, settle
 from autolab.errors import LabError
-from autolab.execution.executor import Executor
+from autolab.execution.executor import Executor, Unstarted
 from autolab.lab import Lab
 from autolab.ledger.agents import newest_ordinal, open_workspaces
 from autolab.ledger.records import Status, Trial, TrialState, Verdict
@@ -45,6 +45,7 @@ class Service:
     ) -> None:
         self.lab, self.limits, self.idle, self.listener = lab, limits, idle, listener
         self.executor = executor
+        executor.notice = lambda text: self._emit(Event("notice", text=text))
         self.pool = SlotPool(
             lab, executor, lambda kind, measurement: self._emit(Event(kind, None, measurement))
         )
@@ -159,6 +160,9 @@ class Service:
         try:
             done = await settle(self.pool, trial)
         except Closed:
+            return
+        except Unstarted as reason:
+            self.drain(f"the budget is used up: {reason}" if reason.over_budget else str(reason))
             return
         settle_ideas(self.lab)
         self._emit(Event("promoted" if _promoted(done) else "judged", done))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from autolab.execution.executor import Executor
+from autolab.execution.executor import Executor, Unstarted
 from autolab.lab import Lab
 from autolab.ledger.records import Measurement, Trial, TrialState
 
@@ -42,7 +42,7 @@ class SlotPool:
     async def measure(self, measurement: Measurement, pace: dict[str, Any] | None = None) -> Measurement:
         """Run one measurement as soon as a slot is free, and record it; `pace` is a recorded clock to repeat.
 
-        Raises Closed if it had not begun when the slots were closed.
+        Raises Closed if it had not begun when the slots were closed, LabError if it may not begin.
         """
         slot = await self._take(URGENT if measurement.stage == "confirm" else ORDINARY)
         try:
@@ -52,6 +52,10 @@ class SlotPool:
             self.running[slot.index] = measurement.replace(started_at=time.time(), slot=slot.index)
             self.listener("started", self.running[slot.index])
             result = await self.executor.run(bundle, measurement, slot)
+        except Unstarted:
+            if self._closed:
+                raise Closed from None
+            raise
         finally:
             self.running.pop(slot.index, None)
             self._give(slot)
@@ -72,6 +76,7 @@ class SlotPool:
     def close(self) -> None:
         """Start nothing new any more; whoever waits for a slot gets Closed, what runs goes on to its end."""
         self._closed = True
+        self.executor.wind_down()
         for _, _, future in self._waiting:
             if not future.done():
                 future.set_exception(Closed())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+from autolab.cli.executors import Place, job_settings, kept_settings, slot_count
 from autolab.errors import LabError
-from autolab.execution.local import discover_slots, visible_gpus
+from autolab.execution.local import visible_gpus
 from autolab.execution.sandbox import available
 from autolab.lab import Lab, begin_campaign, current_key, read_files, resume_campaign
 from autolab.ledger.records import TrialState
@@ -15,15 +17,32 @@ from autolab.program.hashing import program_id
 from autolab.task import load_task
 
 
-def new_campaign(root: Path, ledger: Ledger, *, profile: str | None, slots: int | None, **config: Any) -> Lab:
-    """Begin a campaign with the files as they are now. Raises LabError."""
-    chosen = profile or default_profile(root)
-    width = len(discover_slots(slots, load_task(root, chosen).kind))
+def new_campaign(
+    root: Path,
+    ledger: Ledger,
+    *,
+    profile: str | None,
+    slots: int | None,
+    place: Place,
+    max_usd: float | None,
+    **config: Any,
+) -> Lab:
+    """Begin a campaign with the files as they are now, measured at `place`. Raises LabError."""
+    chosen = profile or default_profile(root, place)
+    hardware = None
+    if place.remote:
+        from autolab.execution.job_launch import try_account
+
+        settings = job_settings(root, chosen, place)
+        hardware = settings.hardware
+        try_account(settings, load_task(root, chosen).budget, max_usd)  # before a campaign begins
+        config["jobs"] = dataclasses.asdict(settings)
+    width = slot_count(root, chosen, place, slots)
     config = {"seed": 0, "window": 2 * width + 1, **config}
-    return begin_campaign(root, ledger, name=None, profile=chosen, config=config)
+    return begin_campaign(root, ledger, name=None, profile=chosen, config=config, hardware=hardware)
 
 
-def earlier_campaign(root: Path, ledger: Ledger, profile: str | None) -> Lab | None:
+def earlier_campaign(root: Path, ledger: Ledger, profile: str | None, place: Place) -> Lab | None:
     """The newest campaign, if it can be gone on with; None when a new one should begin. Raises LabError."""
     campaigns = ledger.campaigns()
     if not campaigns:
@@ -38,8 +57,9 @@ def earlier_campaign(root: Path, ledger: Ledger, profile: str | None) -> Lab | N
             where=str(root),
             mend="`autolab run --new --profile …` starts a new campaign",
         )
+    settings = kept_settings(campaign.config, place)
     lab = resume_campaign(root, ledger, campaign)
-    if current_key(root, lab.task.profile) != campaign.key:
+    if current_key(root, lab.task.profile, settings.hardware if settings else None) != campaign.key:
         raise LabError(
             f"the task, its evaluator, its data or this machine changed since {campaign.id} began, so new scores"
             " would not compare with its own",
@@ -49,10 +69,11 @@ def earlier_campaign(root: Path, ledger: Ledger, profile: str | None) -> Lab | N
     return lab
 
 
-def default_profile(root: Path) -> str:
-    """`gpu` where there is one and the task has such a profile."""
+def default_profile(root: Path, place: Place) -> str:
+    """`gpu` where the machine has one and the task has such a profile."""
     task = load_task(root)
-    return "gpu" if "gpu" in task.profiles and visible_gpus() else "cpu"
+    there = not (place.flavor or "").startswith("cpu-") if place.remote else bool(visible_gpus())
+    return "gpu" if "gpu" in task.profiles and there else "cpu"
 
 
 def warnings(lab: Lab) -> list[str]:
@@ -62,7 +83,7 @@ def warnings(lab: Lab) -> list[str]:
     if text:
         found.append(text)
     mode, reason = available()
-    if mode == "none":
+    if mode == "none" and "jobs" not in lab.campaign.config:
         found.append(f"NO SANDBOX: {reason}. Trials can read your files and the network.")
     if lab.task.self_reported:
         found.append(

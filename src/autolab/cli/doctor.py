@@ -70,7 +70,18 @@ def _tools() -> list[tuple[str, str, str]]:
         found.append(
             (module, "ok" if there else "weak", f"{'there' if there else 'missing'}: needed for {use}")
         )
-    return [*found, _agents()]
+    return [*found, _agents(), _hub()]
+
+
+def _hub() -> tuple[str, str, str]:
+    """Whether there is a token; the Hub itself is asked by `autolab jobs smoke`."""
+    from autolab.hub.connection import need_token
+
+    try:
+        need_token()
+    except LabError as problem:
+        return "hub", "weak", f"{problem}: needed for jobs, publishing and private data"
+    return "hub", "ok", "there is a Hugging Face token; `autolab jobs smoke` tries the account"
 
 
 def _agents() -> tuple[str, str, str]:

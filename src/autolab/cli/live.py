@@ -67,6 +67,8 @@ class Reporter:
 
     def _sentence(self, event: Event) -> str:
         trial, measured = event.trial, event.measurement
+        if event.kind == "notice":
+            return event.text
         if event.kind in ("draining", "paused", "resumed"):
             return f"{event.kind}: {event.text}" if event.text else event.kind
         if event.kind == "measured" and measured is not None:

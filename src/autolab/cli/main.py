@@ -34,6 +34,11 @@ COMMANDS = {
     "export": ("autolab.cli.control", "Rebuild the TSV and the JSON from the ledger."),
     "morning": ("autolab.cli.morning", "What happened, what to look at, what it cost."),
     "figures": ("autolab.cli.figures", "Draw the staircase of the master."),
+    "papers": ("autolab.cli.papers", "Find and read papers; keep the ideas that they give."),
+    "jobs": ("autolab.cli.jobs", "Jobs on Hugging Face: prices, look, logs, cancel, costs, smoke test."),
+    "cache": ("autolab.cli.cache", "Prepared data here and on the Hub: warm, verify, prune."),
+    "publish": ("autolab.cli.publish", "Push the results to a dataset repo."),
+    "pull": ("autolab.cli.pull", "Take other labs' trials from a dataset repo."),
     "doctor": ("autolab.cli.doctor", "What this machine can and cannot do."),
 }
 

@@ -12,6 +12,7 @@ import click
 from autolab.cli import options
 from autolab.errors import LabError
 from autolab.lab import open_lab
+from autolab.ledger.jobs import campaign_jobs, costs
 from autolab.ledger.records import Campaign, Measurement, Promotion, Status, Trial, Verdict
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, timestamp
@@ -52,6 +53,13 @@ def status(directory: Path, campaign: str | None, as_json: bool) -> None:
         )
     for item in summary["running"]:
         click.echo(f"{waiting:<9} {item['trial']}  {item['state']}  {item['hypothesis'][:50]}")
+    if summary["cost_usd"] or summary["jobs"]["all"]:
+        jobs = summary["jobs"]
+        click.echo(
+            f"cost      ${summary['cost_usd']:.4f}, {jobs['all']} jobs"
+            + (f", {jobs['unfinished']} not ended: ${summary['committed_usd']:.4f} more at most"
+               if jobs["unfinished"] else "")
+        )  # fmt: skip
     if summary["evidence"] == "self_reported":
         click.secho("scores are self-reported by the recipe: anything it prints counts", fg="red")
     if summary["sandbox"] == "none":
@@ -73,6 +81,8 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
     if state in ("running", "paused", "stopping", "cancelling") and not alive:
         state = "interrupted; `autolab run` goes on"
     last = ledger.last_measurement(campaign.id)
+    jobs = campaign_jobs(ledger, campaign.id)
+    spent, committed = costs(ledger, campaign.id)
     return {
         "campaign": campaign.id,
         "task": campaign.task,
@@ -90,6 +100,9 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
             {"trial": t.id, "state": str(t.state), "hypothesis": cell(t.hypothesis)}
             for t in ledger.undone(campaign.id)
         ],
+        "cost_usd": spent,
+        "committed_usd": committed,
+        "jobs": {"all": len(jobs), "unfinished": sum(not job.ended for job in jobs)},
         "evidence": last.evidence if last else None,
         "sandbox": last.sandbox if last else None,
         "guidance": [text for _, text in ledger.guidance(campaign.id)],
@@ -155,7 +168,7 @@ def trials(directory: Path, campaign: str | None, last: int, wanted: str | None,
 
 def table(found: list[Trial]) -> str:
     """The trials as lines that fit 80 columns."""
-    lines = [f"{'trial':<10}{'outcome':<15}{'score':<9}{'delta':<10}hypothesis"]
+    lines = [f"{'trial':<13}{'outcome':<15}{'score':<9}{'delta':<10}hypothesis"]
     for trial in found:
         outcome = trial.verdict or trial.status or ""
         score = "-" if trial.score is None else f"{trial.score:.5g}"
@@ -166,9 +179,9 @@ def table(found: list[Trial]) -> str:
             else MARKS.get(trial.status or "", "yellow")
         )
         text = cell(trial.hypothesis or trial.note)
-        text = text if len(text) <= 35 else text[:34] + "…"
+        text = text if len(text) <= 32 else text[:31] + "…"
         lines.append(
-            f"{trial.id:<10}" + click.style(f"{outcome:<15}", fg=color) + f"{score:<9}{delta:<10}{text}"
+            f"{trial.id:<13}" + click.style(f"{outcome:<15}", fg=color) + f"{score:<9}{delta:<10}{text}"
         )
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ import click
 from autolab.campaign.lock import only_one
 from autolab.campaign.single import run_all
 from autolab.cli import options
-from autolab.cli.executors import local_executor
+from autolab.cli.executors import executor_for
 from autolab.errors import LabError
 from autolab.execution.executor import Executor
 from autolab.judge.promotion import Z95
@@ -38,7 +38,8 @@ def replay(directory: Path, trial: str, seeds: int | None, slots: int | None, as
     with only_one(root), open_lab(root) as ledger:
         found = ledger.find_trial(trial)
         lab = resume_campaign(root, ledger, ledger.campaign(found.campaign))
-        executor = local_executor(lab, slots)
+        executor = executor_for(lab, slots)
+        executor.notice = lambda text: click.echo(text, err=True)
         report = _fresh(lab, executor, found, seeds) if seeds else _same(lab, executor, found)
     if as_json:
         options.emit(report)

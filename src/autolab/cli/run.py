@@ -14,14 +14,12 @@ from autolab.campaign.lock import only_one
 from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli import options
 from autolab.cli.begin import default_profile, earlier_campaign, new_campaign, warnings
-from autolab.cli.executors import local_executor
+from autolab.cli.executors import Place, executor_for, place_options, slot_count
 from autolab.cli.live import Reporter
 from autolab.cli.read import promoted, summarise, table
 from autolab.errors import LabError
-from autolab.execution.local import discover_slots
 from autolab.harness.offline import OfflineHarness
 from autolab.lab import STATE_DIRECTORY, Lab, open_lab
-from autolab.task import load_task
 
 
 @click.command()
@@ -45,6 +43,7 @@ from autolab.task import load_task
     show_default=True,
     help="Of a new campaign: the same seed, the same search.",
 )
+@place_options
 @click.option("--new", is_flag=True, help="Start a new campaign from the files as they are now.")
 @click.option(
     "--harness",
@@ -79,6 +78,7 @@ def run(
     agent_minutes: float,
     dry_run: bool,
     as_json: bool,
+    place: Place,
 ) -> None:
     """Search on the task in this directory; goes on where the last run stopped.
 
@@ -89,17 +89,19 @@ def run(
         if value is not None and not math.isfinite(value):
             raise LabError(f"{name} {value} is no limit", mend="give a number, or leave it out")
     if dry_run:
-        _show_what_agents_are_told(root, profile, model, agents, slots, new)
+        _show_what_agents_are_told(root, profile, model, agents, slots, new, place)
         return
     with only_one(root), open_lab(root, create=True) as ledger:
-        lab = None if new else earlier_campaign(root, ledger, profile)
+        lab = None if new else earlier_campaign(root, ledger, profile, place)
         if lab is None:
             if harness_name == "opencode":
                 _agents_can_work(root, model)  # before a campaign begins that nobody could propose for
-            lab = new_campaign(root, ledger, profile=profile, slots=slots, seed=seed)
+            lab = new_campaign(
+                root, ledger, profile=profile, slots=slots, place=place, max_usd=max_usd, seed=seed
+            )
         chosen_harness = harness_name or lab.campaign.config.get("harness", "offline")
         _remember(lab, harness=chosen_harness)
-        executor = local_executor(lab, slots)
+        executor = executor_for(lab, slots, place=place, limit_usd=max_usd)
         limits = Limits(trials=trials, hours=hours, max_usd=max_usd, patience=patience)
         reporter = Reporter(lab, limits, json_lines=as_json)
         harness: Any
@@ -143,12 +145,18 @@ def _agents_can_work(root: Path, model: str | None) -> None:
 
 
 def _show_what_agents_are_told(
-    root: Path, profile: str | None, model: str | None, agents: int | None, slots: int | None, new: bool
+    root: Path,
+    profile: str | None,
+    model: str | None,
+    agents: int | None,
+    slots: int | None,
+    new: bool,
+    place: Place,
 ) -> None:
     from autolab.cli.agents import dry_run
 
-    chosen = profile or default_profile(root)
-    workers = agents or 2 * len(discover_slots(slots, load_task(root, chosen).kind))
+    chosen = profile or default_profile(root, place)
+    workers = agents or 2 * slot_count(root, chosen, place, slots)
     known = (root / STATE_DIRECTORY / "ledger.sqlite").exists() and not new
     with open_lab(root) if known else contextlib.nullcontext() as ledger:
         for text in dry_run(root, ledger, chosen, model, workers):

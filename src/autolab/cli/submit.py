@@ -11,7 +11,7 @@ import click
 from autolab.campaign.lock import only_one
 from autolab.campaign.single import settle
 from autolab.cli import options
-from autolab.cli.executors import local_executor
+from autolab.cli.executors import executor_for
 from autolab.cli.read import score_text
 from autolab.errors import LabError
 from autolab.lab import begin_campaign, open_lab, read_files, resume_campaign
@@ -42,7 +42,7 @@ def submit(
     """Measure your own change of the recipe as a trial, and promote it if it is better."""
     root = options.find_root(directory)
     given = _read_edits(edits) if edits else None
-    with only_one(root), open_lab(root, create=True) as ledger:
+    with only_one(root), open_lab(root, create=True) as ledger, asyncio.Runner() as runner:
         lab = (
             resume_campaign(root, ledger, ledger.campaign())
             if ledger.campaigns()
@@ -51,9 +51,10 @@ def submit(
             )
         )
         load_task(root, lab.task.profile)
-        executor = local_executor(lab, 1)
+        executor = executor_for(lab, 1)
+        executor.notice = lambda text: click.echo(text, err=True)
         first = next(ledger.sequence(lab.campaign.id))
-        baseline = asyncio.run(settle(lab, executor, first))
+        baseline = runner.run(settle(lab, executor, first))
         if not ledger.promotions(lab.campaign.id):
             raise LabError(
                 f"the baseline failed: {baseline.status}: {baseline.note}",
@@ -66,7 +67,7 @@ def submit(
         trial = lab.submit(ticket, Proposal(hypothesis=hypothesis, edits=changes, surface=surface))
         if trial.repeats is not None and ledger.trial(trial.repeats).state is TrialState.QUEUED:
             trial = ledger.trial(trial.repeats)  # an earlier `submit` of the same change was interrupted
-        trial = asyncio.run(settle(lab, executor, trial))
+        trial = runner.run(settle(lab, executor, trial))
         write_views(ledger, root)
         if as_json:
             options.emit(

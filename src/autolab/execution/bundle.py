@@ -83,6 +83,7 @@ def spec_for(
         id=id,
         python=python,
         commands={
+            "prepare": list(commands.prepare) if commands.prepare else None,
             "train": list(commands.train),
             "evaluate": list(commands.evaluate) if commands.evaluate else None,
         },

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,10 +19,20 @@ from autolab.program.hashing import Files
 from autolab.task import Task
 
 
+class Unstarted(LabError):
+    """A measurement could not begin, or not be followed to its end, and the campaign ends; a later process goes on
+    with it. `over_budget`: it could cost more than is left."""
+
+    def __init__(self, what: str, *, over_budget: bool = False) -> None:
+        super().__init__(what)
+        self.over_budget = over_budget
+
+
 class Executor(Protocol):
     """Where measurements run; `slots` of them at once."""
 
     name: str
+    notice: Callable[[str], None]  # hears what a person should know: why nothing happens just now
 
     @property
     def slots(self) -> Sequence[Any]:
@@ -33,7 +44,8 @@ class Executor(Protocol):
         ...
 
     async def run(self, bundle: Path, measurement: Measurement, slot: Any) -> Measurement:
-        """Run a bundle to its end; cancelling kills everything that it started."""
+        """Run a bundle to its end; cancelling kills everything that it started. Raises Unstarted if it has to wait
+        for what may never come, and the executor was told to wind down, or nothing is left of the budget."""
         ...
 
     def clear(self, measurement: Measurement) -> None:
@@ -42,6 +54,10 @@ class Executor(Protocol):
 
     def adopt(self, waiting: Sequence[Measurement]) -> list[Measurement]:
         """After a crash: kill what is left over, and return what had been measured but not recorded."""
+        ...
+
+    def wind_down(self) -> None:
+        """The campaign is ending: what has begun goes on, but nothing waits for better times."""
         ...
 
 
@@ -54,31 +70,22 @@ class LocalExecutor:
         self, runs: Path, task: Task, protected: Files, data: Data, secret: str, slots: int | None = None
     ) -> None:
         self.runs, self.task, self.protected, self.data, self.secret = runs, task, protected, data, secret
+        self.notice: Callable[[str], None] = lambda text: None
         self.slots: list[Slot] = discover_slots(slots, task.kind)
         mode, _ = available()
         self._sandbox: Sandbox = "bubblewrap" if mode == "bubblewrap" else "none"
 
     def stage(self, measurement: Measurement, program: Files, pace: dict[str, Any] | None = None) -> Path:
         """Write the bundle under the measurement's name. Raises LabError (a full disk, say)."""
-        bundle = self.runs / measurement.id
-        _remove(bundle)
         pace_file = None
         if pace is not None:
             self.runs.mkdir(parents=True, exist_ok=True)
             pace_file = self.runs / f"{measurement.id}.pace.json"
             pace_file.write_text(json.dumps(pace), encoding="utf-8")
-        spec = spec_for(
-            self.task,
-            id=measurement.id,
-            seed=measurement.seed,
-            eval_seed=measurement.eval_seed,
-            stage="confirm" if measurement.stage.endswith("confirm") else "screen",
-            secret=self.secret,
-            sandbox=self._sandbox,
-            data=self.data.directory,
-            pace=pace_file,
-        )
-        return write_bundle(bundle, spec, program, self.protected)
+        return stage_bundle(
+            self.runs, self.task, self.protected, self.secret, measurement, program,
+            sandbox=self._sandbox, data=self.data.directory, pace=pace_file,
+        )  # fmt: skip
 
     async def run(self, bundle: Path, measurement: Measurement, slot: Slot) -> Measurement:
         """Run the bundle on the slot; its result stays on the disk until `clear`."""
@@ -86,8 +93,10 @@ class LocalExecutor:
 
     def clear(self, measurement: Measurement) -> None:
         """Delete a bundle whose result is in the ledger."""
-        _remove(self.runs / measurement.id)
-        (self.runs / f"{measurement.id}.pace.json").unlink(missing_ok=True)
+        clear_bundle(self.runs, measurement)
+
+    def wind_down(self) -> None:
+        """Nothing: here a measurement begins as soon as it has a slot."""
 
     def adopt(self, waiting: Sequence[Measurement]) -> list[Measurement]:
         """Results that an earlier process of this lab did not live to record; all other leftovers go."""
@@ -106,6 +115,42 @@ class LocalExecutor:
         for left in self.runs.iterdir():
             _remove(left)
         return found
+
+
+def stage_bundle(
+    runs: Path,
+    task: Task,
+    protected: Files,
+    secret: str,
+    measurement: Measurement,
+    program: Files,
+    *,
+    sandbox: Sandbox,
+    data: Path | None,
+    pace: Path | None = None,
+    python: str = sys.executable,
+) -> Path:
+    """Write the bundle of a measurement under its name, in place of an earlier one. Raises LabError."""
+    _remove(runs / measurement.id)
+    spec = spec_for(
+        task,
+        id=measurement.id,
+        seed=measurement.seed,
+        eval_seed=measurement.eval_seed,
+        stage="confirm" if measurement.stage.endswith("confirm") else "screen",
+        secret=secret,
+        sandbox=sandbox,
+        data=data,
+        pace=pace,
+        python=python,
+    )
+    return write_bundle(runs / measurement.id, spec, program, protected)
+
+
+def clear_bundle(runs: Path, measurement: Measurement) -> None:
+    """Delete the bundle of a measurement."""
+    _remove(runs / measurement.id)
+    (runs / f"{measurement.id}.pace.json").unlink(missing_ok=True)
 
 
 def finished(measurement: Measurement, result: MeasurementResult, slot: int) -> Measurement:

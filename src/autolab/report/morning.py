@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from autolab.ledger.agents import cost_by_role, ideas, sessions
+from autolab.ledger.jobs import campaign_jobs, costs
 from autolab.ledger.lineage import fit
 from autolab.ledger.records import Campaign, Measurement, Promotion, Status, Trial, TrialState, Verdict
 from autolab.ledger.store import Ledger
@@ -33,6 +34,7 @@ def morning(ledger: Ledger, campaign: str, *, limit: int = LIMIT) -> str:
         ("What was learned, by surface", _table("surface", trials, lambda trial: trial.surface or "none")),
         ("What was learned, by role", _table("role", trials, lambda trial: trial.role or "none")),
         ("Cost by role", _costs(ledger, campaign)),
+        ("Jobs", _jobs(ledger, campaign)),
         ("Sources", _sources(ledger, campaign, trials)),
     ]
     return head + fit([part for part in parts if part[1]], limit - len(head.encode()) - 1) + "\n"
@@ -69,7 +71,7 @@ def _headline(ledger: Ledger, settings: Campaign, trials: Sequence[Trial]) -> st
     hours = max(0.0, ended - settings.created_at) / 3600
     spent = sessions(ledger, settings.id)
     tokens = sum(s.tokens_in + s.tokens_out for s in spent)
-    dollars = sum(s.cost_usd for s in spent)
+    dollars, _ = costs(ledger, settings.id)
     ended_by = settings.config.get("ended", "")
     facts = [
         f"Campaign {settings.state}" + (f" ({cell(ended_by)[:80]})" if ended_by else ""),
@@ -195,6 +197,18 @@ def _costs(ledger: Ledger, campaign: str) -> list[str]:
             f" {row['tokens_out']:,} | {row['cost_usd']:.2f} | {float(str(row['seconds'])) / 3600:.2f} |"
         )
     return lines if rows else []
+
+
+def _jobs(ledger: Ledger, campaign: str) -> list[str]:
+    """How the cloud's jobs ended, and what they cost."""
+    jobs = campaign_jobs(ledger, campaign)
+    lines = ["| flavor | ended as | jobs | dollars | hours |", "|---|---|--:|--:|--:|"]
+    for flavor, stage in sorted({(job.flavor, job.stage) for job in jobs}):
+        some = [job for job in jobs if (job.flavor, job.stage) == (flavor, stage)]
+        dollars = sum(job.cost_usd or 0.0 for job in some)
+        hours = sum(job.running_seconds for job in some) / 3600
+        lines.append(f"| {flavor} | {stage} | {len(some)} | {dollars:.4f} | {hours:.2f} |")
+    return lines if jobs else []
 
 
 def _sources(ledger: Ledger, campaign: str, trials: Sequence[Trial]) -> list[str]:

@@ -1,0 +1,344 @@
+"""Measure as HF Jobs: one job for each measurement, with the same bundle and the same runner as on this machine.
+
+What is sure whatever happens to the lab, the network or the Hub: a job is reserved in the ledger before it is
+launched, so it is launched once, found again after a crash and never over the budget; a result counts only if the job
+COMPLETED and its receipt agrees with what was sent; what the Hub refuses for now makes the campaign wait, not fail.
+A job gets no token and no secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autolab.errors import LabError
+from autolab.execution import job_store
+from autolab.execution.bundle import infra_error
+from autolab.execution.data import MANIFEST, Data
+from autolab.execution.executor import Unstarted, clear_bundle, finished, stage_bundle
+from autolab.execution.job_launch import (
+    MOUNT,
+    JobSettings,
+    Launch,
+    labels_for,
+    launch_or_find,
+    most_usd,
+    timeout_seconds,
+)
+from autolab.execution.job_store import NOT_SHARED, Forged, NotYet, Packed
+from autolab.execution.job_watch import JobWatch
+from autolab.execution.patience import Patience, first_of
+from autolab.hub.connection import Missing, connect
+from autolab.hub.data.sharing import share
+from autolab.hub.jobs.flavors import Flavor
+from autolab.hub.jobs.listing import stage_of
+from autolab.ledger import jobs as rows
+from autolab.ledger.jobs import CloudJob, OverBudget
+from autolab.ledger.records import Campaign, Measurement
+from autolab.ledger.store import Ledger
+from autolab.program.hashing import Files
+from autolab.task import Task
+
+if TYPE_CHECKING:
+    from huggingface_hub import JobInfo, Volume
+
+LATE_SECONDS = 90.0  # within which the files of a completed job must have arrived
+LATE_LOOK_SECONDS = 1.0
+MISSING_TRIES, MISSING_SECONDS = 3, 2.0  # to make anew what was deleted from the Hub, and between two tries
+LAUNCH_SECONDS = 60.0  # for a launch to be answered or not, when the campaign is cancelled meanwhile
+
+
+@dataclass(frozen=True)
+class JobSlot:
+    """Room for one job at a time."""
+
+    index: int
+
+
+class HfJobsExecutor:
+    """HF Jobs: as many at once as there are slots. `limit_usd` is what the whole campaign may cost; with `reuse`
+    nothing is paid for that was measured before, by this lab or by one that shares the bucket."""
+
+    name = "hf-jobs"
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        campaign: Campaign,
+        runs: Path,
+        task: Task,
+        protected: Files,
+        data: Data,
+        settings: JobSettings,
+        flavor: Flavor,
+        *,
+        slots: int,
+        limit_usd: float | None,
+        reuse: bool,
+    ) -> None:
+        self.ledger, self.campaign, self.runs, self.task = ledger, campaign, runs, task
+        self.protected, self.data, self.settings, self.flavor = protected, data, settings, flavor
+        self.slots = [JobSlot(index) for index in range(slots)]
+        self.limit_usd, self.reuse = limit_usd, reuse
+        self._hub = Patience(2 * slots + 2)
+        self._watch = JobWatch(ledger, campaign.id, settings, flavor, self._hub)
+        self._sent: asyncio.Task[tuple[str, tuple[Volume, str] | None]] | None = None
+
+    @property
+    def notice(self) -> Callable[[str], None]:
+        """Hears what a person should know: why nothing happens just now."""
+        return self._hub.notice
+
+    @notice.setter
+    def notice(self, hear: Callable[[str], None]) -> None:
+        self._hub.notice = hear
+
+    def stage(self, measurement: Measurement, program: Files, pace: dict[str, Any] | None = None) -> Path:
+        """Write the bundle under the measurement's name. Raises LabError (a full disk, say)."""
+        bundle = stage_bundle(
+            self.runs, self.task, self.protected, self.ledger.meta("secret") or "", measurement, program,
+            sandbox="none", data=None, python="python",
+        )  # fmt: skip
+        if pace is not None:
+            (bundle / "pace.json").write_text(json.dumps(pace), encoding="utf-8")
+        return bundle
+
+    async def run(self, bundle: Path, measurement: Measurement, slot: JobSlot) -> Measurement:
+        """The bundle's measurement: known already, or from a job. Raises Unstarted when the campaign is winding
+        down and the Hub or the budget does not let it go on; nothing is lost then."""
+        started = time.time()
+        left = self._left_behind(measurement)
+        known = await self._known(measurement) if left is None else None  # what is launched is paid for
+        if known is not None:
+            return known.replace(slot=slot.index, started_at=started, finished_at=time.time())
+        packed = await self._hub.call(job_store.pack, bundle)
+        job = left or await self._reserve(measurement, packed)
+        self._watch.followed.add(job.ticket)
+        if left is not None:
+            self._watch.unsure.add(job.ticket)
+        try:
+            if job.id is None:
+                job = await self._uninterrupted(self._launch(job, measurement, packed))
+            done = await self._measured(job, measurement)
+        except asyncio.CancelledError:
+            await self._watch.give_up(job.ticket)
+            raise
+        finally:
+            self._watch.followed.discard(job.ticket)
+            self._watch.freed.set()
+        return done.replace(slot=slot.index)
+
+    def clear(self, measurement: Measurement) -> None:
+        """Delete a bundle whose result is in the ledger."""
+        clear_bundle(self.runs, measurement)
+
+    def adopt(self, waiting: Sequence[Measurement]) -> list[Measurement]:
+        """Nothing yet: `run` finds the job that an earlier process launched for a measurement. Jobs that nobody
+        waits for any more are ended from now on, beside everything else."""
+        self._watch.begin()
+        return []
+
+    def wind_down(self) -> None:
+        """Wait for nothing any more that has not begun."""
+        self._hub.winding_down.set()
+
+    # what is known already -------------------------------------------------------------------------
+
+    def _key(self, measurement: Measurement) -> str:
+        program = self.ledger.trial(measurement.trial).program or ""
+        return job_store.measurement_key(program, self.campaign.key, measurement)
+
+    async def _known(self, measurement: Measurement) -> Measurement | None:
+        """The result of the same program, seeds and stage under the same key, ours or a colleague's."""
+        if not self.reuse or not _is_reusable(measurement):
+            return None
+        program = self.ledger.trial(measurement.trial).program or ""
+        same = rows.measured_before(self.ledger, self.campaign.key, program, measurement)
+        if same is not None:
+            own = {name: getattr(measurement, name) for name in ("id", "trial", "stage", "attempt")}
+            return same.replace(**own, score=None, cached_from=same.id, job="", cost_usd=0.0)
+        bucket, key = self.settings.bucket, self._key(measurement)
+        try:
+            found = await self._hub.insist(
+                lambda: job_store.shared_result(connect(seconds=math.inf), bucket, key)
+            )
+        except Missing:
+            return None  # the bucket was deleted; the launch makes it anew
+        if found is None:
+            return None
+        return finished(measurement, found[1], 0).replace(cached_from=found[0], host=self.settings.flavor)
+
+    # launching -------------------------------------------------------------------------------------
+
+    def _left_behind(self, measurement: Measurement) -> CloudJob | None:
+        """The launch of an earlier process, running or ended; one that was cancelled on purpose is launched anew."""
+        launches = rows.jobs_of(self.ledger, measurement.id)
+        return launches[-1] if launches and launches[-1].stage != "CANCELED" else None
+
+    async def _reserve(self, measurement: Measurement, packed: Packed) -> CloudJob:
+        most = most_usd(self.flavor, self._timeout(measurement))
+        while True:
+            try:
+                return rows.reserve(
+                    self.ledger, self.campaign.id, measurement, bundle=packed.sha256, flavor=self.flavor.name,
+                    most_usd=most, limit=self.limit_usd,
+                )  # fmt: skip
+            except OverBudget as problem:
+                if not problem.committed or self._hub.winding_down.is_set():
+                    raise Unstarted(str(problem), over_budget=True) from None
+            await self._watch.room()  # what runs may turn out to cost less than it could
+
+    def _timeout(self, measurement: Measurement) -> int:
+        return timeout_seconds(self.task.budget, measurement.stage, self.settings.packages)
+
+    async def _launch(self, job: CloudJob, measurement: Measurement, packed: Packed) -> CloudJob:
+        """Launch a reserved job once. Where a launch may have been heard before, a job with its ticket is looked for
+        first."""
+        trial = self.ledger.trial(measurement.trial)
+        labels = labels_for(trial, measurement, self.ledger.meta("lab") or "", self.campaign.key)
+        timeout, unsure, tries = self._timeout(measurement), job.ticket in self._watch.unsure, 0
+
+        def launch_it(runner: str, data: tuple[Volume, str] | None) -> JobInfo:
+            nonlocal tries
+            tries += 1
+            launch = Launch(job, packed, runner, data, timeout, labels)
+            return launch_or_find(self.settings, launch, fresh=tries == 1 and not unsure)
+
+        try:
+            info = await self._with_what_it_mounts(packed, launch_it)
+        except LabError:
+            if not tries and not unsure:
+                rows.drop_job(self.ledger, job.ticket)
+            raise
+        if tries > 1:
+            self._watch.unsure.add(job.ticket)
+        rows.note_job(self.ledger, job.ticket, id=str(info.id), stage=stage_of(info))
+        return self._row(job)
+
+    async def _with_what_it_mounts(
+        self, packed: Packed, launch_it: Callable[[str, tuple[Volume, str] | None], JobInfo]
+    ) -> JobInfo:
+        """Launch a job when everything that it mounts is on the Hub; what was deleted there is sent again."""
+        missed = 0
+        while True:
+            try:
+                sent = await self._send_shared()
+                await self._hub.insist(
+                    lambda: job_store.put_bundle(connect(seconds=math.inf), self.settings.bucket, packed)
+                )
+                return await self._hub.insist(launch_it, *sent)
+            except Missing as problem:
+                self._sent, missed = None, missed + 1
+                if self._hub.winding_down.is_set():
+                    raise Unstarted(str(problem)) from None
+                if missed > MISSING_TRIES:
+                    raise
+                self.notice(f"what jobs mount is sent again: {problem}")
+                await first_of(self._hub.winding_down, seconds=MISSING_SECONDS)
+
+    async def _uninterrupted(self, launching: Coroutine[Any, Any, CloudJob]) -> CloudJob:
+        """A launch that is cancelled is waited for all the same: else nobody would know whether there is a job."""
+        task = asyncio.create_task(launching)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self.wind_down()
+            await asyncio.wait([task], timeout=LAUNCH_SECONDS)
+            raise
+
+    async def _send_shared(self) -> tuple[str, tuple[Volume, str] | None]:
+        """The runner's folder in the bucket, and the volume of the data; sent once for all jobs."""
+        if self._sent is None or (self._sent.done() and self._sent.exception() is not None):
+            self._sent = asyncio.create_task(self._hub.insist(self._send))
+        return await asyncio.shield(self._sent)
+
+    def _send(self) -> tuple[str, tuple[Volume, str] | None]:
+        from huggingface_hub import Volume
+
+        api, settings = connect(seconds=math.inf), self.settings
+        job_store.ensure_bucket(api, settings.bucket)
+        runner = job_store.put_runner(api, settings.bucket)
+        folder = self.data.directory
+        if folder is None or all(path.name == MANIFEST for path in folder.iterdir()):
+            return runner, None
+        shared = share(api, folder.parent, folder, settings.data_repo)
+        volume = Volume(
+            type="dataset", source=shared.repo, revision=shared.revision, path=shared.path,
+            mount_path=f"{MOUNT}/data", read_only=True,
+        )  # fmt: skip
+        return runner, (volume, hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest())
+
+    # collecting ------------------------------------------------------------------------------------
+
+    async def _measured(self, job: CloudJob, measurement: Measurement) -> Measurement:
+        """What a launched job measured, or what went wrong with it."""
+        cause = await self._watch.follow(job)
+        if job.ticket in self._watch.unsure:
+            await self._watch.count_twins(job)
+        if not cause:
+            return await self._collected(job, measurement)
+        if cause.startswith("the job ended"):
+            with contextlib.suppress(LabError, Forged):
+                said = await self._hub.call(
+                    lambda: job_store.last_words(connect(), self.settings.bucket, job.ticket)
+                )
+                cause += f": {said}" if said else ""
+        return self._failed(job, measurement, cause)
+
+    async def _collected(self, job: CloudJob, measurement: Measurement) -> Measurement:
+        """What a completed job left in the bucket, if everything agrees."""
+        bucket, deadline = self.settings.bucket, time.monotonic() + LATE_SECONDS
+
+        def take() -> Any:
+            api = connect(seconds=math.inf)
+            return job_store.take_result(api, bucket, job.ticket, job.bundle, measurement.id)
+
+        while True:
+            try:
+                result = await self._hub.insist(take)
+                break
+            except (NotYet, Missing):
+                if time.monotonic() > deadline:
+                    return self._failed(job, measurement, "the job completed and left no result")
+                await asyncio.sleep(LATE_LOOK_SECONDS)
+            except Forged as problem:
+                return self._failed(job, measurement, f"not a result: {problem}")
+        if _is_reusable(measurement) and result.status not in NOT_SHARED:
+            key = self._key(measurement)
+            with contextlib.suppress(LabError, Forged):  # it only saves others money
+                await self._hub.call(
+                    lambda: job_store.share_result(connect(), bucket, key, job.ticket, measurement.id)
+                )
+        return self._paid(job, finished(measurement, result, 0))
+
+    def _failed(self, job: CloudJob, measurement: Measurement, cause: str) -> Measurement:
+        """The job, not the program, came to nothing; the lab tries again with another attempt."""
+        result = infra_error(measurement.id, f"{cause[:300]} (job {job.id})")
+        return self._paid(job, finished(measurement, result, 0))
+
+    def _paid(self, job: CloudJob, measured: Measurement) -> Measurement:
+        cost, now = self._row(job).cost_usd or 0.0, time.time()
+        # A container's host name says nothing; machines of one flavor are alike as far as anybody can know. Its clock
+        # may be ahead of ours.
+        return measured.replace(
+            job=job.id or "", cost_usd=cost, host=self.settings.flavor,
+            started_at=min(measured.started_at, now), finished_at=min(measured.finished_at, now),
+        )  # fmt: skip
+
+    def _row(self, job: CloudJob) -> CloudJob:
+        found = rows.find_job(self.ledger, job.ticket)
+        assert found is not None
+        return found
+
+
+def _is_reusable(measurement: Measurement) -> bool:
+    """A replay puts a result to the test, so it is always measured."""
+    return not measurement.stage.startswith("replay")

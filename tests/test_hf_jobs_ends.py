@@ -1,0 +1,216 @@
+"""Campaigns on HF Jobs that run out of money, are killed or stopped: every job is found again, ended or paid for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cloud import (
+    JOBS,
+    MOST,
+    all_is_counted,
+    begin,
+    job_rows,
+    launches,
+    put_job,
+    quick_cloud,
+    quick_runner,
+    run,
+)
+from measuring import wait_until
+from scripted import Scripted
+from stand_ins.hub import Fault, HubServer
+
+from autolab.campaign.loop import CampaignRun, Limits
+from autolab.campaign.serve import Service
+from autolab.cli.executors import executor_for
+from autolab.lab import Lab
+from autolab.ledger.jobs import note_job, reserve
+from autolab.ledger.records import Status, TrialState
+from autolab.ledger.store import Ledger
+
+LAUNCH = r"POST /api/jobs/alice$"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[tuple[HubServer, pytest.MonkeyPatch]]:
+    with quick_cloud(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def hub(place: tuple[HubServer, pytest.MonkeyPatch]) -> HubServer:
+    return place[0]
+
+
+@pytest.fixture
+def patch(place: tuple[HubServer, pytest.MonkeyPatch]) -> pytest.MonkeyPatch:
+    return place[1]
+
+
+# money ----------------------------------------------------------------------------------------------
+
+
+def test_the_budget_is_never_exceeded_counting_what_still_runs(tmp_path: Path, hub: HubServer) -> None:
+    held: list[float] = []
+
+    def look(job: object) -> bool:
+        running = [j for j in hub.jobs.values() if j.finished is None]
+        held.append(sum(j.cost() for j in hub.jobs.values() if j.finished) + MOST * len(running))
+        return False
+
+    hub.stuck = look
+    lab = begin(tmp_path / "toy", slots=4)
+    limit = 2 * MOST + 0.0001
+    assert run(lab, [0.2, 0.3], slots=4, max_usd=limit) == "all trials are done"
+    assert len(held) >= 4 and max(held) <= limit + 1e-9
+
+
+def test_a_budget_that_is_used_up_ends_the_campaign_and_a_larger_one_goes_on(
+    tmp_path: Path, hub: HubServer
+) -> None:
+    lab = begin(tmp_path / "toy", slots=4)
+    reason = run(lab, slots=4, max_usd=MOST + 0.0001)
+    assert reason == "the budget is used up: the next job can cost $0.001169, and $0.001102 are left"
+    assert len(hub.jobs) == 1
+    assert lab.ledger.trial(1).state is TrialState.QUEUED
+    assert run(begin(tmp_path / "toy"), max_usd=1.0) == "all trials are done"
+    assert len(hub.jobs) == 2
+
+
+def test_serving_ends_when_the_budget_is_used_up_and_lets_what_runs_end(
+    tmp_path: Path, hub: HubServer
+) -> None:
+    lab = begin(tmp_path / "toy")
+    executor = executor_for(lab, 2, limit_usd=MOST + 0.0001)
+    reason = asyncio.run(Service(lab, executor, Limits()).run())
+    assert reason.startswith("the budget is used up: the next job can cost")
+    assert [job.stage for job in hub.jobs.values()] == ["COMPLETED"]
+    assert lab.ledger.trial(1).state is TrialState.QUEUED
+
+
+def test_money_that_an_earlier_process_holds_comes_free(tmp_path: Path, hub: HubServer) -> None:
+    lab = begin(tmp_path / "toy")
+    last = lab.needed(lab.ledger.trial(1), "screen", 1)  # the last in the queue, with one slot
+    lab.ledger.start_measurement(last)
+    reserve(lab.ledger, lab.campaign.id, last, bundle="", flavor="cpu-basic", most_usd=MOST, limit=None)
+    assert run(lab, slots=1, max_usd=MOST + 0.0005) == "all trials are done"
+    assert len(hub.jobs) == 2
+
+
+# the lab dies or is stopped -------------------------------------------------------------------------
+
+DRIVER = """
+import sys
+sys.path.insert(0, {tests!r})
+import pathlib, pytest
+from cloud import begin, quick_runner, run
+with pytest.MonkeyPatch.context() as patch:
+    patch.setattr("autolab.lab.BASELINE_REPLICATES", 2)
+    quick_runner(patch, {before!r})
+    print(run(begin(pathlib.Path({directory!r}))))
+"""
+
+
+def _start(directory: Path, before: str, **environment: str) -> subprocess.Popen[str]:
+    code = DRIVER.format(tests=str(Path(__file__).parent), before=before, directory=str(directory))
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_lab_that_is_killed_finds_its_jobs_again(tmp_path: Path, hub: HubServer) -> None:
+    directory, slow = tmp_path / "toy", "time.sleep(1.5)"
+    begin(directory).ledger.close()
+
+    def killed_when(true: Callable[[], bool], **environment: str) -> None:
+        process = _start(directory, slow, **environment)
+        try:
+            assert wait_until(true, 60)
+        finally:
+            process.kill()
+            process.communicate()
+
+    hub.faults.append(Fault(LAUNCH, times=2, hang_before=True))
+    killed_when(lambda: len(hub.asked(LAUNCH)) == 2)
+    assert not hub.jobs
+    jobs = hub.jobs.values
+    killed_when(
+        lambda: len(hub.jobs) == 2 and "RUNNING" in {job.stage for job in jobs()}, AUTOLAB_POLL_SECONDS="3600"
+    )
+    inspected = len(hub.asked("GET /api/jobs/alice"))
+    killed_when(
+        lambda: (
+            len(hub.asked("GET /api/jobs/alice")) > inspected
+            and {job.stage for job in jobs()} == {"COMPLETED"}
+        ),
+        AUTOLAB_POLL_SECONDS="3600",
+    )
+    assert run(begin(directory)) == "all trials are done"
+    assert sorted(launches(hub)) == ["0001-screen-0-1", "0001-screen-1-1"]
+    lab = begin(directory)
+    assert lab.ledger.trial(1).status is Status.OK
+    assert [m.attempt for m in lab.ledger.measurements(1)] == [1, 1]
+    assert all_is_counted(lab, hub)
+
+
+def test_a_campaign_that_is_cancelled_ends_its_jobs_and_launches_anew(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = begin(tmp_path / "toy")
+    quick_runner(patch, "time.sleep(60)")
+
+    assert asyncio.run(_cancelled(lab, hub, [])) == "stopped by `autolab stop --now`"
+    assert [job.stage for job in hub.jobs.values()] == ["CANCELED"] * 2
+    assert [stage for stage, _ in job_rows(lab)] == ["CANCELED"] * 2
+    quick_runner(patch)
+    assert run(begin(tmp_path / "toy")) == "all trials are done"
+    assert [m.attempt for m in lab.ledger.measurements(1)] == [1, 1]
+    assert len(hub.jobs) == 4
+    assert all_is_counted(lab, hub)
+    assert not caplog.records  # no task was destroyed, no exception never retrieved
+
+
+def test_jobs_that_could_not_be_ended_are_found_again(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    lab, heard = begin(tmp_path / "toy"), list[str]()
+    quick_runner(patch, "time.sleep(1.5)")
+    hub.faults.append(Fault("/cancel$", times=2, status=400))
+    assert asyncio.run(_cancelled(lab, hub, heard)) == "stopped by `autolab stop --now`"
+    assert len([text for text in heard if "may still run, and is found again" in text]) == 2
+    assert run(begin(tmp_path / "toy")) == "all trials are done"
+    assert len(hub.jobs) == 2 and all_is_counted(lab, hub)
+
+
+async def _cancelled(lab: Lab, hub: HubServer, heard: list[str]) -> str:
+    """A campaign that is cancelled from another process when two of its jobs run."""
+    work = CampaignRun(lab, Scripted([]), executor_for(lab, 2, place=JOBS), Limits(trials=0))
+    work.listener = lambda event: heard.append(event.text)
+    running = asyncio.create_task(work.run())
+    while [job.stage for job in hub.jobs.values()] != ["RUNNING"] * 2:
+        await asyncio.sleep(0.02)
+    with Ledger(lab.ledger.path) as other:
+        other.set_campaign(lab.campaign.id, state="cancelling")
+    return await running
+
+
+def test_jobs_that_nobody_waits_for_any_more_are_ended_at_the_start(tmp_path: Path, hub: HubServer) -> None:
+    lab, heard = begin(tmp_path / "toy"), list[str]()
+    assert run(lab) == "all trials are done"
+    trial = lab.ledger.trial(1)
+    stray = lab.needed(trial, "screen").replace(id=f"{trial.id}-replay-screen-9-1")
+    lab.ledger.start_measurement(stray)
+    row = reserve(
+        lab.ledger, lab.campaign.id, stray, bundle="", flavor="cpu-basic", most_usd=MOST, limit=None
+    )
+    job = put_job(hub, {"launch": row.ticket})
+    note_job(lab.ledger, row.ticket, id=job.id, stage="RUNNING")
+    assert run(begin(tmp_path / "toy"), [0.6], listener=lambda work, event: heard.append(event.text))
+    assert job.stage == "CANCELED" and any(job.id in text for text in heard)
+    assert all_is_counted(lab, hub)

@@ -1,0 +1,286 @@
+"""Measuring as HF Jobs when things go wrong: one job for each measurement, never a wrong score, nothing lost, nothing
+over the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloud import (
+    BUCKET,
+    JOBS,
+    all_is_counted,
+    begin,
+    job_rows,
+    launches,
+    measure,
+    put_job,
+    quick_cloud,
+    quick_runner,
+    run,
+)
+from stand_ins.hub import ALICE, Fault, HubServer
+from stand_ins.hub.jobs import Job
+
+from autolab.campaign.loop import CampaignRun, Event
+from autolab.execution import hf_jobs, job_launch
+from autolab.ledger.records import Status, TrialState
+
+LAUNCH = r"POST /api/jobs/alice$"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[tuple[HubServer, pytest.MonkeyPatch]]:
+    with quick_cloud(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def hub(place: tuple[HubServer, pytest.MonkeyPatch]) -> HubServer:
+    return place[0]
+
+
+@pytest.fixture
+def patch(place: tuple[HubServer, pytest.MonkeyPatch]) -> pytest.MonkeyPatch:
+    return place[1]
+
+
+# a launch that is not answered ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(LAUNCH, lost=True)],
+        [Fault(LAUNCH, hang=True)],
+        [Fault(LAUNCH, hang_before=True)],
+        [Fault(LAUNCH, times=2)],
+        [Fault(LAUNCH, status=429)],
+        [Fault(LAUNCH, lost=True), Fault(r"GET /api/jobs/alice\?label=launch", times=3, status=520)],
+    ],
+    ids=["answer lost", "never answered", "swallowed", "503 twice", "429", "lost, and then nobody can look"],
+)
+def test_an_unanswered_launch_is_one_job(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch, faults: list[Fault]
+) -> None:
+    patch.setenv("AUTOLAB_HUB_SECONDS", "0.5")
+    lab = begin(tmp_path / "toy")
+    hub.faults += faults
+    assert measure(lab).status is Status.OK
+    assert len(hub.jobs) == 1
+    assert all_is_counted(lab, hub)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["runs", "has ended"])
+def test_a_second_job_of_a_launch_is_ended_and_its_cost_is_counted(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    def carry_out_twice(job: Job) -> bool:
+        if len(hub.jobs) == 1:
+            put_job(hub, job.labels, ended=ended)
+        return False
+
+    lab, heard = begin(tmp_path / "toy"), list[str]()
+    quick_runner(patch, "time.sleep(0.5)")
+    hub.stuck = carry_out_twice
+    hub.faults.append(Fault(LAUNCH))  # and so it is launched by a second try
+    assert measure(lab, heard=heard.append).status is Status.OK
+    assert len(hub.jobs) == len(job_rows(lab)) == 2 and all_is_counted(lab, hub)
+    assert any("was launched twice" in text for text in heard)
+    assert {job.stage for job in hub.jobs.values()} == {"COMPLETED", "COMPLETED" if ended else "CANCELED"}
+
+
+# a job that comes to nothing ------------------------------------------------------------------------
+
+
+def test_a_job_that_gets_no_machine_is_given_up_costs_nothing_and_is_tried_again(
+    tmp_path: Path, hub: HubServer
+) -> None:
+    hub.stuck = lambda job: job.number == 1
+    lab = begin(tmp_path / "toy", slots=1)
+    assert run(lab, slots=1, place=replace(JOBS, queue_minutes=0.8 / 60)) == "all trials are done"
+    known = {measurement.id[7:]: measurement for measurement in lab.ledger.measurements(1)}
+    first, second = known["0001-screen-0-1"], known["0001-screen-0-2"]
+    assert (first.status, first.cost_usd) == (Status.INFRA_ERROR, 0.0)
+    assert "no machine within 0.8 s" in first.cause and first.job in first.cause
+    assert (second.status, second.attempt) == (Status.OK, 2)
+    assert lab.ledger.trial(1).status is Status.OK
+    assert [stage for stage, _ in job_rows(lab)] == ["CANCELED", *["COMPLETED"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("before", "cause"),
+    [
+        ("raise SystemExit(1)", "the job ended as ERROR: Job failed with exit code: 1"),
+        ("left.clear()", "the job completed and left no result"),
+        ("del left['receipt.json']", "the job completed and left no result"),
+        ("left['receipt.json'] = '{'", "the receipt cannot be read"),
+        ("said['ticket'] = 'another'", "the receipt is of another launch or another bundle"),
+        ("said['bundle'] = '0' * 64", "the receipt is of another launch or another bundle"),
+        ("said['measurement'] = '0' * 64", "the result's hash is not the one in the receipt"),
+        ("result['id'] = 'another'", "the result is of 'another'"),
+        ("result['metrics'] = 'best'", "not a result"),
+        ("left['measurement.json'] = ' ' * (17 << 20)", "is too large"),
+    ],
+    ids=[
+        "error", "nothing", "no receipt", "no JSON", "other launch", "other bundle", "other hash", "other name",
+        "odd", "large",
+    ],
+)  # fmt: skip
+def test_what_is_no_result_is_never_a_score(
+    tmp_path: Path, patch: pytest.MonkeyPatch, before: str, cause: str
+) -> None:
+    patch.setattr(hf_jobs, "LATE_SECONDS", 0.3)
+    quick_runner(patch, before)
+    lab = begin(tmp_path / "toy")
+    measured = measure(lab)
+    assert (measured.status, measured.score) == (Status.INFRA_ERROR, None)
+    assert cause in measured.cause and measured.cost_usd > 0
+    assert lab.needed(lab.ledger.trial(1), "screen").attempt == 2
+
+
+def test_a_job_that_the_hub_ends_is_tried_again(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    quick_runner(patch, "time.sleep(60)")
+    patch.setattr(job_launch, "timeout_seconds", lambda *words: 1)
+    patch.setattr(hf_jobs, "timeout_seconds", lambda *words: 1)
+    lab = begin(tmp_path / "toy")
+    measured = measure(lab)
+    assert measured.status is Status.INFRA_ERROR and "Job timeout" in measured.cause
+    quick_runner(patch)
+    assert measure(lab).status is Status.OK
+
+
+def test_a_job_that_vanishes_is_tried_again_and_costs_what_it_was_seen_to_run(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    lab = begin(tmp_path / "toy")
+    hub.faults.append(Fault(r"GET /api/jobs/alice/[0-9a-f]{24}$", status=404))
+    measured = measure(lab)
+    assert measured.status is Status.INFRA_ERROR and "the Hub knows the job no more" in measured.cause
+    assert measure(lab).status is Status.OK
+
+
+def test_files_that_come_late_are_waited_for(tmp_path: Path, hub: HubServer) -> None:
+    hub.flush_seconds = 0.4
+    measured = measure(begin(tmp_path / "toy"))
+    assert measured.status is Status.OK and len(hub.jobs) == 1
+
+
+def test_a_bucket_that_is_deleted_is_made_anew(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    patch.setattr(hf_jobs, "MISSING_SECONDS", 0.05)
+    patch.setattr(hf_jobs, "LATE_SECONDS", 0.3)
+    lab, deleted = begin(tmp_path / "toy"), []
+
+    def delete(work: CampaignRun, event: Event) -> None:
+        if event.kind == "measured" and not deleted:
+            deleted.append(hub.buckets.pop(BUCKET))
+
+    assert run(lab, [0.6], listener=delete) == "all trials are done"
+    assert [trial.status for trial in lab.ledger.trials()] == ["ok", "ok"]
+    assert hub.buckets[BUCKET].private
+
+
+def test_a_result_of_a_bad_machine_is_not_shared(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    quick_runner(patch, "result['status'] = 'infra_error'")
+    lab = begin(tmp_path / "toy")
+    assert measure(lab).status is Status.INFRA_ERROR
+    quick_runner(patch)
+    second = measure(lab)
+    assert (second.status, second.attempt, second.cached_from) == (Status.OK, 2, "")
+
+
+# the Hub lets nothing through -----------------------------------------------------------------------
+
+
+def _no_credit(hub: HubServer, patch: pytest.MonkeyPatch) -> Callable[[], None]:
+    hub.credit = 0.0
+    return lambda: setattr(hub, "credit", None)
+
+
+def _no_token(hub: HubServer, patch: pytest.MonkeyPatch) -> Callable[[], None]:
+    name = hub.tokens.pop(ALICE)
+    return lambda: hub.tokens.update({ALICE: name})
+
+
+def _errors(hub: HubServer, patch: pytest.MonkeyPatch) -> Callable[[], None]:
+    hub.faults.append(Fault(".", times=10**6, status=520))
+    return hub.faults.clear
+
+
+def _nobody_there(hub: HubServer, patch: pytest.MonkeyPatch) -> Callable[[], None]:
+    patch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    return lambda: patch.setattr("huggingface_hub.constants.ENDPOINT", hub.base)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (_no_credit, "the account has no credit left"),
+        (_no_token, "the Hub does not accept the token"),
+        (_errors, "the Hub has a problem"),
+        (_nobody_there, "the Hub does not answer"),
+    ],
+)
+def test_a_campaign_waits_for_the_hub_and_says_so_once(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch, trouble: Any, said: str
+) -> None:
+    heard, mend = list[str](), list[Callable[[], None]]()
+
+    def hear(text: str) -> None:
+        heard.append(text)
+        if len(heard) == 1:
+            mend[0]()
+
+    measured = measure(begin(tmp_path / "toy"), heard=hear, begun=lambda: mend.append(trouble(hub, patch)))
+    assert measured.status is Status.OK and len(hub.jobs) == 1
+    first, last = heard
+    assert first.startswith("waiting for the Hub: ") and said in first and "\n" not in first
+    assert last == "the Hub lets the campaign go on"
+
+
+def test_what_all_slots_wait_for_is_said_once(tmp_path: Path, hub: HubServer) -> None:
+    lab, heard = begin(tmp_path / "toy"), list[str]()
+    hub.faults.append(Fault(LAUNCH, status=402, times=10))
+    assert run(lab, listener=lambda work, event: heard.append(event.text)) == "all trials are done"
+    assert len([text for text in heard if "no credit left" in text]) == 1
+    assert len([text for text in heard if "lets the campaign go on" in text]) == 1
+
+
+def test_no_credit_is_said_once_while_other_jobs_go_on(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    quick_runner(patch, "time.sleep(1.0)")
+    lab, heard = begin(tmp_path / "toy"), list[str]()
+
+    def hear(work: CampaignRun, event: Event) -> None:
+        heard.append(event.text)
+        if "no credit left" in event.text:
+            hub.credit = None
+
+    hub.credit = 0.0001  # enough for one
+    assert run(lab, listener=hear) == "all trials are done"
+    assert len([text for text in heard if "no credit left" in text]) == 1
+    assert len(hub.jobs) == 2
+
+
+def test_a_stop_does_not_wait_for_the_hub(tmp_path: Path, hub: HubServer) -> None:
+    lab = begin(tmp_path / "toy")
+    hub.credit = 0.0
+
+    def stop(work: CampaignRun, event: Event) -> None:
+        if event.kind == "notice":
+            work.drain("enough")
+
+    assert run(lab, listener=stop) == "enough"
+    assert lab.ledger.trial(1).state is TrialState.QUEUED
+    assert lab.ledger.campaign().state == "stopped"
+    hub.credit = None
+    assert run(begin(tmp_path / "toy")) == "all trials are done"
+    assert sorted(launches(hub)) == ["0001-screen-0-1", "0001-screen-1-1"]
