@@ -33,6 +33,7 @@ class NoProcess:
     def __init__(self, real: Executor) -> None:
         self.real, self.slots = real, real.slots
         self.stage, self.clear, self.adopt = real.stage, real.clear, real.adopt
+        self.notice, self.wind_down = real.notice, real.wind_down
 
     async def run(self, bundle: Path, measurement: Measurement, slot: object) -> Measurement:
         """A score that depends on the program alone."""
