@@ -14,6 +14,8 @@ from stand_ins.hub import HubServer
 from autolab.cli.main import cli
 from autolab.errors import LabError
 
+pytestmark = pytest.mark.hub
+
 ON_JOBS = ["run", "--executor", "hf-jobs", "--flavor", "cpu-basic", "--slots", "2"]
 
 

@@ -20,6 +20,8 @@ from autolab.lab import open_lab
 from autolab.ledger.agents import add_idea, add_workspace, ideas, set_idea
 from autolab.ledger.records import IdeaState, Workspace
 
+pytestmark = pytest.mark.hub
+
 NAME = "2407.21783"
 Call = Callable[..., str]
 

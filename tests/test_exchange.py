@@ -39,6 +39,8 @@ from autolab.ledger.views import TABLE, master_record, write_views
 from autolab.program.hashing import program_id
 from autolab.report.morning import morning
 
+pytestmark = pytest.mark.hub
+
 REPO = "alice/results"
 
 

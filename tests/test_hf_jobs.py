@@ -30,6 +30,8 @@ from autolab.ledger.records import Proposal, Status
 from autolab.ledger.views import TABLE
 from autolab.task import Edit
 
+pytestmark = pytest.mark.hub
+
 SCRIPT = [
     0.6,
     0.2,

@@ -34,6 +34,8 @@ from autolab.ledger.jobs import note_job, reserve
 from autolab.ledger.records import Status, TrialState
 from autolab.ledger.store import Ledger
 
+pytestmark = pytest.mark.hub
+
 LAUNCH = r"POST /api/jobs/alice$"
 
 

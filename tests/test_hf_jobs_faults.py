@@ -29,6 +29,8 @@ from autolab.campaign.loop import CampaignRun, Event
 from autolab.execution import hf_jobs, job_launch
 from autolab.ledger.records import Status, TrialState
 
+pytestmark = pytest.mark.hub
+
 LAUNCH = r"POST /api/jobs/alice$"
 
 

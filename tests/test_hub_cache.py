@@ -30,6 +30,8 @@ from autolab.hub.data.holding import hold
 from autolab.ledger.store import Ledger
 from autolab.task import load_task
 
+pytestmark = pytest.mark.hub
+
 Say = Callable[..., str]
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "toy-cpu-0123456789ab"

@@ -28,6 +28,8 @@ from autolab.hub.jobs.listing import billed_seconds, listed
 from autolab.hub.jobs.spending import add_up
 from autolab.ledger.store import Ledger
 
+pytestmark = pytest.mark.hub
+
 Run = Callable[..., tuple[int, str]]
 DAY = 86400
 LAUNCH = ["launch", "--flavor", "h200", "--timeout", "6m", "--max-usd", "1", "--", "true"]  # $0.50

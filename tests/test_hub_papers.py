@@ -20,6 +20,8 @@ from autolab.hub.papers import reading as papers
 from autolab.hub.papers import text as paper_text
 from autolab.hub.untrusted import clean, marked, one_line
 
+pytestmark = pytest.mark.hub
+
 LLAMA, PLAIN = "2407.21783", "2401.00001"
 AGENTS = "scripts/papers.py"
 MARKDOWN = f"""# The Llama 3 Herd of Models

@@ -18,6 +18,8 @@ from autolab.hub import consent
 from autolab.hub.connection import connect
 from autolab.hub.leaks import find_leaks, redact
 
+pytestmark = pytest.mark.hub
+
 Script = Callable[..., tuple[int, str]]
 OPENAI_LIKE = "sk" + "-" + "proj" + "A1b2" * 8
 

@@ -17,6 +17,8 @@ from huggingface_hub.errors import BucketNotFoundError, HfHubHTTPError
 from stand_ins.hub import ALICE, BOB, APaper, Chance, Fault, HubServer
 from stand_ins.hub.buckets import read_file
 
+pytestmark = pytest.mark.hub
+
 Run = Callable[..., JobInfo]
 OUT = Volume(type="bucket", source="alice/lab", mount_path="/autolab/out", path="out/t-1")
 

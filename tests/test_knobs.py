@@ -95,7 +95,7 @@ def test_any_text_is_read_without_a_crash(text: str) -> None:
         edit(text, change)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(MODULES)
 def test_every_edit_applies_once_and_changes_only_its_constant(text: str) -> None:
     for change in all_changes(text):

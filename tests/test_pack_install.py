@@ -490,7 +490,7 @@ def test_a_run_that_was_killed_is_completed_by_the_next(
         assert snapshot(project) == before, step
         if not killed:
             break
-        step += 1 if step < 12 else 3
+        step += 1 if step < 8 else 7
     assert step > 20
 
 

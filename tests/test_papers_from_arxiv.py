@@ -23,6 +23,8 @@ from autolab.hub.papers import text as paper_text
 from autolab.hub.papers.html import to_markdown
 from autolab.hub.papers.shelf import Paper
 
+pytestmark = pytest.mark.hub
+
 NAME = "2401.00001"
 AT_ARXIV, AT_AR5IV = f"/arxiv/html/{NAME}", f"/ar5iv/html/{NAME}"
 METHOD = (

@@ -26,6 +26,8 @@ from autolab.hub.results.publish import merge_tables, push
 from autolab.ledger.records import Status
 from autolab.ledger.views import HEADER, MASTER, TABLE, read_table
 
+pytestmark = pytest.mark.hub
+
 Script = Callable[..., tuple[int, str]]
 REPO = "alice/results"
 OPENAI_LIKE = "sk" + "-" + "proj" + "A1b2" * 8

@@ -22,6 +22,8 @@ from autolab.execution.executor import stage_bundle
 from autolab.execution.job_store import pack
 from autolab.lab import Lab
 
+pytestmark = pytest.mark.hub
+
 
 @dataclass
 class Remote:
