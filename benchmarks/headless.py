@@ -23,27 +23,12 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tests"))
 from scripted_agents import headless, set_rate
 from stand_ins.faults import FAULTS, Misbehaving
 from stand_ins.model_server import Request, Step
+from strays import left_over
 
 from autolab.ledger.agents import sessions
 from autolab.ledger.records import Status
 
 EXPECTED = {Status.OK, Status.PROPOSAL_FAILED, Status.INFRA_ERROR, Status.DUPLICATE}
-
-
-def left_over(mark: str) -> list[str]:
-    """Command lines of living processes that have a path in their environment, arguments or folder."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        if int(pid) == os.getpid():
-            continue
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as environ, open(f"/proc/{pid}/cmdline", "rb") as line:
-                text = environ.read() + b" " + (words := line.read())
-            if mark.encode() in text + os.readlink(f"/proc/{pid}/cwd").encode():
-                found.append(words.replace(b"\0", b" ").decode(errors="replace")[:120])
-        except OSError:
-            continue
-    return found
 
 
 def main() -> int:
@@ -69,7 +54,7 @@ def main() -> int:
         began = time.time()
         done = headless(directory, model, trials=options.trials, workers=options.agents)
         took = time.time() - began
-        strays = left_over(str(directory))
+        strays = list(left_over(directory).values())
         found = sessions(done.lab.ledger, done.lab.campaign.id)
     labels = Counter(str(trial.status) for trial in done.trials)
     gaps = sum(done.work.gaps)
@@ -92,7 +77,7 @@ def main() -> int:
         f"                {retries} retries, {tokens} tokens, {sum(s.seconds for s in found) / len(found):.1f} s each"
     )
     print(f"slots busy      {100 * busy:.1f} % while there was work")
-    print(f"left over       {len(strays)} processes {strays[:3] or ''}")
+    print(f"left over       {len(strays)} processes {[words[:120] for words in strays[:3]] or ''}")
     recorded = len(done.trials) == options.trials and {t.status for t in done.trials} <= EXPECTED
     recorded = (
         recorded and 2 * labels["ok"] > options.trials

@@ -29,10 +29,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import toy  # first: it finds the tests' folder
-from headless import left_over
 from local_and_jobs import AUTOLAB, JOBS, Found, differences, folder, found_in, pointed_at, write_lab
 from stand_ins.hub import Chance, Fault, HubServer
 from stand_ins.hub.jobs import TERMINAL, Job
+from strays import left_over
 
 from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli.executors import local_executor
@@ -225,7 +225,7 @@ def play(trials: int, kills: int, seed: int, said: Path | None) -> Evidence:
         logs = [*AUTOLAB, "jobs", "logs", "-C", str(there)]
         with reader(hub, logs, environment) as unread:
             story = live(hub, command, environment, kill_at, wait, said or root / "said.txt")
-        strays = left_over(str(root))
+        strays = list(left_over(root).values())
         quiet(here, seed, trials)
         ledger = Ledger(there / ".autolab" / "ledger.sqlite")
         sequence = list(ledger.sequence(ledger.campaign().id))

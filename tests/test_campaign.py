@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import TRAIN, load_json, rows, write_toy
 from scripted import Scripted, outcome, search, start
+from strays import left_over
 
 from autolab.campaign.lock import only_one
 from autolab.campaign.loop import CampaignRun, Limits
@@ -157,19 +158,6 @@ def command(toy: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "autolab.cli.main", "run", "-C", str(toy), "--json", *more]
 
 
-def left_over(toy: Path) -> list[str]:
-    """Command lines of living processes that name the lab's directory."""
-    found = []
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(toy / ".autolab") in line:
-            found.append(line)
-    return found
-
-
 def test_kill_9_loses_nothing_and_leaves_nothing(toy: Path) -> None:
     (toy / "train.py").write_text(TRAIN.replace("value = RATE", "import time; time.sleep(0.2); value = RATE"))
     lines = 0
@@ -187,7 +175,7 @@ def test_kill_9_loses_nothing_and_leaves_nothing(toy: Path) -> None:
     assert lab.ledger.undone(lab.campaign.id) == []
     table = rows(toy / TABLE)
     assert [row["trial_id"] for row in table] == [trial.id for trial in lab.ledger.trials()]
-    assert left_over(toy) == []
+    assert left_over(toy / ".autolab") == {}
     assert list((toy / ".autolab" / "runs").iterdir()) == []
 
 
@@ -201,7 +189,7 @@ def test_ctrl_c_drains(toy: Path) -> None:
         rest = [json.loads(line) for line in process.stdout]
     assert process.returncode == 0
     assert any(event["kind"] == "draining" for event in rest)
-    assert left_over(toy) == []
+    assert left_over(toy / ".autolab") == {}
 
 
 def test_a_reader_that_goes_away_ends_the_campaign_well(toy: Path) -> None:
@@ -212,7 +200,7 @@ def test_a_reader_that_goes_away_ends_the_campaign_well(toy: Path) -> None:
         process.stdout.readline()
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
-    assert left_over(toy) == []
+    assert left_over(toy / ".autolab") == {}
     lab, _, _ = search(toy, GOOD)
     assert lab.ledger.undone(lab.campaign.id) == []
 

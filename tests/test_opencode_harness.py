@@ -12,24 +12,12 @@ from open_code import needs_opencode
 from scripted_agents import QUICK, headless, set_rate, trial_of, workspace_of
 from stand_ins.model_server import Request, Step, call, say
 from stand_ins.steps import text_of
+from strays import left_over
 
 from autolab.errors import LabError
 from autolab.ledger.agents import cost_by_role, sessions
 
 pytestmark = needs_opencode
-
-
-def processes_in(folder: Path) -> list[int]:
-    """Ids of the processes that have a folder in their environment or arguments."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as environ, open(f"/proc/{pid}/cmdline", "rb") as line:
-                if int(pid) != os.getpid() and str(folder).encode() in environ.read() + line.read():
-                    found.append(int(pid))
-        except OSError:
-            continue
-    return found
 
 
 def test_agents_propose_and_the_lab_measures_judges_and_counts(toy: Path) -> None:
@@ -47,7 +35,7 @@ def test_agents_propose_and_the_lab_measures_judges_and_counts(toy: Path) -> Non
     assert sum(int(str(row["sessions"])) for row in cost_by_role(lab.ledger, lab.campaign.id)) == 3
     assert any(event.kind == "tool" and event.text == "edit train.py" for event in done.heard)
     assert all(r.headers["authorization"] == "Bearer the-key" for r in done.server.requests)
-    assert processes_in(toy) == []
+    assert left_over(toy) == {}
 
 
 def test_what_agents_do_wrong_ends_one_trial_and_is_labelled(toy: Path) -> None:
@@ -102,9 +90,7 @@ def test_a_server_that_dies_under_an_agent_is_replaced_and_the_trial_goes_on(toy
 
     def agent(request: Request) -> Step:
         if not killed:
-            servers = [
-                pid for pid in processes_in(toy) if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
-            ]
+            servers = [pid for pid, words in left_over(toy).items() if "serve" in words]
             killed.extend(servers)
             for pid in servers:
                 os.kill(pid, signal.SIGKILL)
