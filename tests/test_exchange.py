@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from click.testing import CliRunner
 from conftest import write_toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from old_ledgers import old_lab
 from publishing import finish, finish_one, results
 from stand_ins.hub import BOB, HubServer
 from stand_ins.hub.repos import read_file
@@ -32,10 +34,10 @@ from autolab.hub.results.pull import pull
 from autolab.ledger.exchange import merge, pack
 from autolab.ledger.facts import read_part
 from autolab.ledger.lineage import lineage_slice
-from autolab.ledger.naming import foreign_name, foreign_number
+from autolab.ledger.naming import campaign_lab, foreign_name, foreign_number
 from autolab.ledger.records import Status
 from autolab.ledger.store import Ledger
-from autolab.ledger.views import TABLE, master_record, write_views
+from autolab.ledger.views import TABLE, master_record, read_table, write_views
 from autolab.program.hashing import program_id
 from autolab.report.morning import morning
 
@@ -253,6 +255,43 @@ def test_a_merge_that_is_killed_leaves_nothing_half(tmp_path: Path) -> None:
     with Ledger(path) as here:
         assert facts_of(here) == before == []
         assert merge(here, [read_part(part, "p")]).new == 4
+
+
+def test_labs_of_an_earlier_version_share_their_trials_once_they_are_upgraded(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    """In both, the campaign was called `c-1`."""
+    roots = [tmp_path / "a", tmp_path / "b", a_lab(tmp_path / "new", 1)]
+    for root, lab in zip(roots, ("3fa2", "77c0"), strict=False):
+        old_lab(root, lab)
+    publish_all(*roots)
+    for root in roots:
+        with opened(root) as ledger:
+            pull(connect(), ledger, root, REPO)
+    tables = {(root / TABLE).read_bytes() for root in roots}
+    assert tables == {read_file(hub, "datasets", REPO, TABLE)}
+    campaigns = {row["campaign"] for row in read_table(roots[0] / TABLE)}
+    assert len(campaigns) == 3 and campaigns > {"c-3fa2-1", "c-77c0-1"}
+
+
+def test_a_trial_from_the_future_is_refused_by_name(tmp_path: Path, good: list[dict[str, Any]]) -> None:
+    name, now = good[-1]["id"], time.time()
+    with Ledger(tmp_path / "ledger.sqlite") as here:
+        part = read_part(forged(good, "trial", finished_at=now + 3600), "p")
+        with pytest.raises(
+            LabError, match=f"p: trial {name} finished in the future, at 20.*nothing was merged"
+        ):
+            merge(here, [part])
+        assert facts_of(here) == []
+        merge(here, [read_part(forged(good, "trial", finished_at=now + 60), "p")])  # clocks differ a little
+
+
+@pytest.mark.parametrize(
+    ("campaign", "lab"),
+    [("c-3fa2-1", "3fa2"), ("c-3fa2c1-12", "3fa2c1"), ("net-2024-3fa2c1-1", "3fa2c1"), ("c-1", "")],
+)
+def test_a_campaign_says_whose_it_is(campaign: str, lab: str) -> None:
+    assert campaign_lab(campaign) == lab
 
 
 # damaged and hostile parts ----------------------------------------------------------------------------
@@ -528,3 +567,41 @@ def test_another_labs_trial_is_shown_but_never_measured_here(tmp_path: Path) -> 
     assert CliRunner().invoke(cli, ["show", name, "-C", str(ours)]).exit_code == 0
     refused = CliRunner().invoke(cli, ["replay", name, "-C", str(ours)]).exception
     assert isinstance(refused, LabError) and "another lab's" in str(refused)
+
+
+def test_ancestors_that_have_not_come_are_named(tmp_path: Path) -> None:
+    theirs, ours = a_lab(tmp_path / "theirs", 3), a_lab(tmp_path / "ours", 1)
+    with opened(theirs) as there, opened(ours) as here:
+        merge(here, [read_part(part.content, "p") for part in pack(there, after=1)])
+        child, parent = there.trial(2).id, there.trial(1).id
+    refused = CliRunner().invoke(cli, ["lineage", child, "-C", str(ours)]).exception
+    assert isinstance(refused, LabError) and f"trial {parent} of another lab has not come here" in str(
+        refused
+    )
+
+
+def test_a_lab_whose_ledger_is_behind_what_it_published_is_told(hub: HubServer, tmp_path: Path) -> None:
+    ours = a_lab(tmp_path / "ours", 2)
+    restored = Path(shutil.copytree(ours, tmp_path / "restored"))
+    with opened(ours) as ledger:
+        finish(ledger, 2)
+    publish_all(ours)
+    with opened(restored) as ledger:
+        finish(ledger, 1)
+    before = len(hub.repos["datasets", REPO].commits)
+    with pytest.raises(
+        LabError, match=r"trials/\w{6}-000001-000004.jsonl: holds trials of this lab that its ledger"
+    ):
+        publish_all(restored)
+    assert len(hub.repos["datasets", REPO].commits) == before
+
+
+def test_a_part_under_another_labs_name_is_refused(tmp_path: Path, hub: HubServer) -> None:
+    theirs, ours = a_lab(tmp_path / "theirs", 2), a_lab(tmp_path / "ours", 1)
+    connect().create_repo(REPO, repo_type="dataset", private=True)
+    wrong = "trials/abcdef-000001-000002.jsonl"
+    connect().upload_file(
+        path_or_fileobj=one_part(theirs), path_in_repo=wrong, repo_id=REPO, repo_type="dataset"
+    )
+    with opened(ours) as here, pytest.raises(LabError, match="whatever its name says"):
+        pull(connect(), here, ours, REPO)

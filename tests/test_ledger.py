@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from old_ledgers import old_lab
 
 from autolab.errors import LabError
+from autolab.ledger.agents import ideas, sessions
+from autolab.ledger.jobs import LAUNCHING, costs, count_jobs, measured_before, note_job, reserve
 from autolab.ledger.records import Measurement, Proposal, Status, TrialState, Verdict
 from autolab.ledger.store import Ledger
 from autolab.task import Edit
@@ -119,6 +127,59 @@ def test_another_version_is_named(tmp_path: Path) -> None:
         Ledger(tmp_path / ".autolab" / "ledger.sqlite")
 
 
+def _open_when_all_have_looked(path: Path, barrier: Barrier) -> None:
+    """Open a ledger, and write no upgrade before every process has seen that one is needed."""
+    transaction = Ledger.transaction
+
+    def late(ledger: Ledger) -> object:
+        Ledger.transaction = transaction  # type: ignore[method-assign]
+        barrier.wait(60)
+        return transaction(ledger)
+
+    Ledger.transaction = late  # type: ignore[assignment, method-assign]
+    Ledger(path).close()
+
+
+@pytest.mark.parametrize("schema", ["1", "2"])
+def test_processes_that_upgrade_a_ledger_at_once_do_it_once(tmp_path: Path, schema: str) -> None:
+    path = old_lab(tmp_path, schema=schema)
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+    openers = [context.Process(target=_open_when_all_have_looked, args=(path, barrier)) for _ in range(4)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join(60)
+    assert [opener.exitcode for opener in openers] == [0] * 4
+    with Ledger(path) as ledger:
+        assert [campaign.id for campaign in ledger.campaigns()] == ["c-3fa2-1"]
+
+
+def test_an_upgrade_names_campaigns_after_their_lab_wherever_they_are_spoken_of(tmp_path: Path) -> None:
+    with Ledger(old_lab(tmp_path)) as ledger:
+        (campaign,) = ledger.campaigns()
+        assert campaign.id == "c-3fa2-1"
+        assert [trial.id for trial in ledger.trials(campaign.id)] == ["3fa2-0001", "3fa2-0002", "3fa2-0003"]
+        assert [step.trial for step in ledger.promotions(campaign.id)] == [1, 2]
+        assert [text for _, text in ledger.guidance(campaign.id)] == ["try a wider layer"]
+        assert len(ideas(ledger, campaign.id)) == len(sessions(ledger, campaign.id)) == 1
+        assert ledger.rows.execute("PRAGMA foreign_key_check").fetchall() == []
+        with pytest.raises(sqlite3.IntegrityError, match="never changes"):
+            ledger.finish_trial(1, Status.CRASH)
+        assert ledger.trial(open_one(ledger)).id == "3fa2-0004"
+        again = ledger.create_campaign(name="c", task="t", key="k", config={}, baseline=campaign.baseline)
+        assert again.id == "c-3fa2-2"
+
+
+def test_an_earlier_schema_that_cannot_be_written_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = old_lab(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(LabError, match=r"earlier version of autolab \(schema 2\).*open it once where"):
+        Ledger(path, create=False)
+
+
 def test_reading_where_nothing_ran_says_so(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="autolab run"):
         Ledger(tmp_path / ".autolab" / "ledger.sqlite", create=False)
@@ -136,3 +197,60 @@ def test_the_master_is_the_last_promotion_not_the_last_row(tmp_path: Path) -> No
         ledger.finish_trial(open_one(ledger), Status.OK, verdict=Verdict.WORSE, score=5.0)
         assert ledger.master(ledger.campaign().id).trial == numbers[-1]
         assert [step.trial for step in ledger.promotions(ledger.campaign().id)] == numbers
+
+
+# jobs -------------------------------------------------------------------------------------------------
+
+
+def plans(ledger: Ledger, ask: Callable[[], object]) -> list[str]:
+    """How SQLite looks for what each statement of `ask` wants."""
+    asked: list[str] = []
+    ledger.rows.set_trace_callback(asked.append)
+    ask()
+    ledger.rows.set_trace_callback(None)
+    explained = [ledger.rows.execute(f"EXPLAIN QUERY PLAN {query}") for query in asked]
+    return [" ".join(row["detail"] for row in rows) for rows in explained]
+
+
+def test_jobs_are_counted_and_added_up_without_reading_them(tmp_path: Path) -> None:
+    with begin(tmp_path) as ledger:
+        campaign, number = ledger.campaign().id, open_one(ledger)
+        assert count_jobs(ledger, campaign) == (0, 0)
+        for attempt in (1, 2, 3):
+            wanted = Measurement(f"m{attempt}", number, "screen", seed=1, eval_seed=2, attempt=attempt)
+            job = reserve(ledger, campaign, wanted, bundle="b", flavor="cpu-basic", most_usd=0.5, limit=None)
+            assert job.stage == LAUNCHING
+        note_job(ledger, job.ticket, id="j", stage="COMPLETED", cost_usd=0.25)
+        assert count_jobs(ledger, campaign) == (3, 2)
+        assert costs(ledger, campaign) == (0.25, 1.0)
+        for ask in (count_jobs, costs):
+            assert "COVERING INDEX job_by_campaign" in plans(ledger, partial(ask, ledger, campaign))[0]
+
+
+def test_the_same_program_is_found_without_reading_every_trial(tmp_path: Path) -> None:
+    with begin(tmp_path) as ledger:
+        wanted = Measurement("m", 1, "screen", seed=1, eval_seed=2)
+        assert "trial_by_program" in plans(ledger, partial(measured_before, ledger, "k", "p", wanted))[0]
+
+
+@pytest.mark.parametrize(
+    ("facts", "counts"),
+    [
+        ({"sandbox": "bubblewrap"}, True),
+        ({"sandbox": "none"}, False),
+        ({"sandbox": "bubblewrap", "evidence": "self_reported"}, False),
+        ({"sandbox": "bubblewrap", "cached_from": "m0"}, False),
+        ({"sandbox": "bubblewrap", "status": Status.INFRA_ERROR}, False),
+    ],
+)
+def test_only_a_result_that_was_measured_in_a_sandbox_is_used_again(
+    tmp_path: Path, facts: dict[str, object], counts: bool
+) -> None:
+    with begin(tmp_path) as ledger:
+        number = open_one(ledger)
+        ledger.queue_trial(number, {"a.py": "x = 1"}, Proposal("", ()))
+        first = Measurement("m1", number, "screen", seed=1, eval_seed=2)
+        ledger.finish_measurement(first.replace(**{"status": Status.OK, **facts}))
+        again = Measurement("m2", number, "screen", seed=1, eval_seed=2)
+        found = measured_before(ledger, "k", ledger.trial(number).program or "", again)
+        assert (found is not None) == counts

@@ -8,6 +8,7 @@ import pytest
 from conftest import load_json, rows
 from hypothesis import given
 from hypothesis import strategies as st
+from old_ledgers import old_lab
 from test_ledger import open_one
 
 from autolab.errors import LabError
@@ -78,6 +79,14 @@ def test_a_table_of_an_earlier_version_is_written_anew(ledger: Ledger, tmp_path:
     ledger.set_meta("table", f"2 {len(old)}")
     write_views(ledger, tmp_path)
     assert len(rows(tmp_path / TABLE)) == 2 and list(tmp_path.glob("*.old*")) == []
+
+
+def test_an_upgraded_ledger_has_its_views_written_anew(tmp_path: Path) -> None:
+    with Ledger(old_lab(tmp_path)) as upgraded:
+        write_views(upgraded, tmp_path)
+    assert [row["campaign"] for row in rows(tmp_path / TABLE)] == ["c-3fa2-1"] * 3
+    assert load_json(tmp_path / MASTER)["campaign"] == "c-3fa2-1"
+    assert list(tmp_path.glob("*.old*")) == []
 
 
 def measured(ledger: Ledger, number: int, stage: str, **facts: object) -> None:

@@ -33,17 +33,18 @@ from autolab.ledger.naming import foreign_number, lab_and_place
 from autolab.ledger.records import Campaign, Measurement, Proposal, Status, Trial
 from autolab.ledger.rows import encode_proposal, trial_of
 from autolab.ledger.store import Ledger
-from autolab.ledger.views import cell, evidence, milliseconds
+from autolab.ledger.views import cell, evidence, milliseconds, timestamp
 
 MOST_TRIALS, MOST_BYTES = (
     500,
     4 << 20,
 )  # of a part, so that none becomes a file that the Hub stores another way
+AHEAD_SECONDS = 300  # by which the clock of another lab may be ahead of this one's
 PULLED = "pulled"  # the state of another lab's campaign
 
 
 @dataclass(frozen=True)
-class Packed:
+class WrittenPart:
     """A part to be written: which of its lab's finished trials (by finish order) it holds."""
 
     first: int
@@ -64,7 +65,7 @@ class Merged:
 # out --------------------------------------------------------------------------------------------------
 
 
-def pack(ledger: Ledger, after: int = 0) -> Iterator[Packed]:
+def pack(ledger: Ledger, after: int = 0) -> Iterator[WrittenPart]:
     """This lab's own finished trials past finish order `after`, as parts. The same trials give the same bytes."""
     facts = _Facts(ledger)
     lines: dict[str, str] = {}  # by what they are about, in the order in which they are needed
@@ -83,11 +84,20 @@ def pack(ledger: Ledger, after: int = 0) -> Iterator[Packed]:
         yield _close(ledger, lines, trials)
 
 
-def _close(ledger: Ledger, lines: dict[str, str], trials: Sequence[Trial]) -> Packed:
+def _close(ledger: Ledger, lines: dict[str, str], trials: Sequence[Trial]) -> WrittenPart:
     first, last = trials[0].order or 0, trials[-1].order or 0
     head = LabFact(version=1, id=ledger.meta("lab") or "", first=first, last=last, trials=len(trials))
     text = "".join(line + "\n" for line in (head.line(), *lines.values()))
-    return Packed(first, last, text.encode(), tuple(trials))
+    return WrittenPart(first, last, text.encode(), tuple(trials))
+
+
+def newest_order(ledger: Ledger) -> int:
+    """The finish order of this lab's own newest finished trial; 0 if none has finished."""
+    row = ledger.rows.execute(
+        "SELECT t.finish_order FROM trial t JOIN campaign c ON c.id = t.campaign WHERE c.lab = ''"
+        " AND t.finish_order IS NOT NULL ORDER BY t.finish_order DESC LIMIT 1"
+    ).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _own_trials(ledger: Ledger, after: int) -> Iterator[Trial]:
@@ -223,6 +233,7 @@ def merge(ledger: Ledger, parts: Iterable[Part]) -> Merged:
                         mend="was the ledger restored, or the directory copied? Pull into another directory",
                     )
                 if there is None:
+                    _refuse_future(part, trial)
                     new[trial.id] = trial
                 elif trial.id not in new:
                     known.add(trial.id)
@@ -232,6 +243,16 @@ def merge(ledger: Ledger, parts: Iterable[Part]) -> Merged:
         for name in sorted({trial.campaign for trial in ordered if trial.promotion}):
             _insert_promotions(ledger, name, [trial for trial in ordered if trial.campaign == name])
     return Merged(len(new), len(known), len({lab_and_place(name)[0] for name in new}))
+
+
+def _refuse_future(part: Part, trial: TrialFact) -> None:
+    """Such a trial would stay the last row of the table, which every own trial would then have to write anew."""
+    if trial.finished_at > time.time() + AHEAD_SECONDS:
+        raise LabError(
+            f"trial {trial.id} finished in the future, at {timestamp(trial.finished_at)}",
+            where=part.where,
+            mend="nothing was merged; check the clock here, then ask the lab that wrote it to check its own",
+        )
 
 
 def _here(ledger: Ledger, facts: _Facts, name: str) -> TrialFact | None:

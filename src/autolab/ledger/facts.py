@@ -243,6 +243,8 @@ class Part:
 
     where: str
     lab: str = ""
+    first: int = 0  # finish orders in its lab
+    last: int = 0
     campaigns: dict[str, CampaignFact] = field(default_factory=dict)
     programs: dict[str, bytes] = field(default_factory=dict)
     trials: dict[str, TrialFact] = field(default_factory=dict)
@@ -260,11 +262,14 @@ def read_part(content: bytes, where: str) -> Part:
             if head is not None:
                 _add(part, fact)
             elif isinstance(fact, LabFact):
-                head, part.lab = fact, fact.id
+                head = fact
+                part.lab, part.first, part.last = fact.id, fact.first, fact.last
             else:
                 raise ValueError("it does not begin with its lab")
         if head is None or head.trials != len(part.trials):
             raise ValueError("its end is missing")
+        if head.trials > head.last - head.first + 1:
+            raise ValueError("it holds more trials than it says")
     except (ValueError, RecursionError) as problem:
         text = plainly(problem) if isinstance(problem, ValidationError) else str(problem)
         raise LabError(

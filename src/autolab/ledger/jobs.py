@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from autolab.ledger.agents import spent_usd
-from autolab.ledger.records import Measurement
+from autolab.ledger.records import PASSING, Measurement
 from autolab.ledger.store import Ledger
 
 LAUNCHING = "LAUNCHING"
@@ -104,6 +104,12 @@ def note_duplicate(
         )
 
 
+def note_bundle(ledger: Ledger, ticket: str, bundle: str) -> None:
+    """Another bundle is launched than the one that was reserved, of whose launch the Hub never heard."""
+    with ledger.transaction() as db:
+        db.execute("UPDATE job SET bundle = ? WHERE ticket = ? AND id IS NULL", (bundle, ticket))
+
+
 def drop_job(ledger: Ledger, ticket: str) -> None:
     """Forget a reservation of which the Hub never heard."""
     with ledger.transaction() as db:
@@ -116,6 +122,14 @@ def jobs_of(ledger: Ledger, measurement: str) -> list[CloudJob]:
         "SELECT * FROM job WHERE measurement = ? AND instr(ticket, '/') = 0 ORDER BY launch", (measurement,)
     )
     return [_job_of(row) for row in rows]
+
+
+def paid_usd(ledger: Ledger, measurement: str) -> float:
+    """What all launches of a measurement have cost up to now, and second jobs of a launch."""
+    row = ledger.rows.execute(
+        "SELECT total(cost_usd) FROM job WHERE measurement = ?", (measurement,)
+    ).fetchone()
+    return float(row[0])
 
 
 def find_job(ledger: Ledger, ticket: str) -> CloudJob | None:
@@ -133,6 +147,14 @@ def campaign_jobs(ledger: Ledger, campaign: str, *, unfinished: bool = False) ->
     return [_job_of(row) for row in rows]
 
 
+def count_jobs(ledger: Ledger, campaign: str) -> tuple[int, int]:
+    """(all, not ended) launches of a campaign."""
+    row = ledger.rows.execute(
+        "SELECT count(*), count(*) - count(ended_at) FROM job WHERE campaign = ?", (campaign,)
+    ).fetchone()
+    return int(row[0]), int(row[1])
+
+
 def is_wanted(ledger: Ledger, job: CloudJob) -> bool:
     """Whether somebody will still ask for the measurement that a job was launched for."""
     row = ledger.rows.execute(
@@ -141,6 +163,15 @@ def is_wanted(ledger: Ledger, job: CloudJob) -> bool:
         (job.measurement,),
     ).fetchone()
     return row is not None
+
+
+def uncollected(ledger: Ledger) -> list[CloudJob]:
+    """The launches of all campaigns that have not ended, or whose result is not in the ledger yet."""
+    rows = ledger.rows.execute(
+        "SELECT j.* FROM job j LEFT JOIN measurement m ON m.id = j.measurement"
+        " WHERE j.ended_at IS NULL OR m.status IS NULL ORDER BY j.launched_at"
+    )
+    return [_job_of(row) for row in rows]
 
 
 def costs(ledger: Ledger, campaign: str) -> tuple[float, float]:
@@ -155,12 +186,19 @@ def costs(ledger: Ledger, campaign: str) -> tuple[float, float]:
 
 def measured_before(ledger: Ledger, key: str, program: str, measurement: Measurement) -> Measurement | None:
     """A finished measurement of the same program with the same seeds and stage under the same comparability key,
-    in any of this lab's own campaigns; what went wrong with the machine or was copied itself does not count."""
+    in any of this lab's own campaigns.
+
+    What may be of the machine or the moment (a timeout, say), was copied itself, was only reported by the program or
+    ran without a sandbox does not count.
+    """
+    passing = ", ".join(f"'{status}'" for status in sorted(PASSING))
     row = ledger.rows.execute(
         "SELECT m.id AS id, m.trial AS trial FROM measurement m JOIN trial t ON t.number = m.trial"
         " JOIN campaign c ON c.id = t.campaign WHERE t.program = ? AND c.key = ? AND m.stage = ? AND m.seed = ?"
-        " AND m.eval_seed = ? AND m.id != ? AND m.status NOT IN ('infra_error', 'tampered') AND c.lab = ''"
-        " AND coalesce(json_extract(m.record, '$.cached_from'), '') = '' ORDER BY m.id LIMIT 1",
+        f" AND m.eval_seed = ? AND m.id != ? AND m.status NOT IN ({passing}) AND c.lab = ''"
+        " AND coalesce(json_extract(m.record, '$.cached_from'), '') = ''"
+        " AND json_extract(m.record, '$.sandbox') = 'bubblewrap'"
+        " AND json_extract(m.record, '$.evidence') = 'measured' ORDER BY m.id LIMIT 1",
         (program, key, measurement.stage, measurement.seed, measurement.eval_seed, measurement.id),
     ).fetchone()
     if row is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 TRIAL = r"^(?:[0-9a-f]{4}|[0-9a-f]{6})-(?:[0-9]{4}|[1-9][0-9]{4,9})$"
-_OF_LAB = re.compile(r"-([0-9a-f]{6})-[0-9]+$")
+_OF_LAB = re.compile(r"-([0-9a-f]{4}|[0-9a-f]{6})-[0-9]+$")
 _PLACES = 2**34
 _SHORT = 2**24  # marks a lab with four digits, as the first ones had
 

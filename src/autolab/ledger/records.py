@@ -34,6 +34,10 @@ class Status(enum.StrEnum):
     INFRA_ERROR = "infra_error"
 
 
+# What can be of the machine or of the moment, and need not happen to the same program again.
+PASSING = frozenset({Status.INFRA_ERROR, Status.TAMPERED, Status.TIMEOUT, Status.EVAL_TIMEOUT, Status.OOM})
+
+
 class Verdict(enum.StrEnum):
     """How an `ok` trial compares with the master that it was judged against."""
 

@@ -1,4 +1,4 @@
--- What runs in the cloud. Since schema 3; an older ledger gets this table when it is opened.
+-- What runs in the cloud. Since schema 3; an older ledger gets all of this when it is opened.
 
 -- A row is written before its job is launched, so that a launch whose answer is lost is found again by its ticket.
 CREATE TABLE IF NOT EXISTS job (
@@ -17,4 +17,7 @@ CREATE TABLE IF NOT EXISTS job (
     ended_at        REAL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS job_by_measurement ON job (measurement, launch);
-CREATE INDEX IF NOT EXISTS job_by_campaign ON job (campaign, ended_at);
+CREATE INDEX IF NOT EXISTS job_by_campaign ON job (campaign, ended_at, cost_usd, most_usd);  -- sums need no row
+
+-- Was the same program measured before?
+CREATE INDEX IF NOT EXISTS trial_by_program ON trial (program) WHERE program IS NOT NULL;

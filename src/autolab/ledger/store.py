@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import sqlite3
 import time
 import zlib
@@ -36,6 +37,7 @@ from autolab.ledger.rows import campaign_of, encode_proposal, measurement_of, tr
 from autolab.program.hashing import Files, code_hash, program_id
 
 SCHEMA_VERSION = "3"
+OLDER = ("1", "2")  # a ledger of these is upgraded where it can be written
 BUSY_SECONDS = 60.0
 
 
@@ -57,6 +59,7 @@ class Ledger:
                 )
                 self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
                 self._db.row_factory = sqlite3.Row
+                self._check_schema()
                 return
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             self._db.row_factory = sqlite3.Row
@@ -97,33 +100,64 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def _ensure_schema(self) -> None:
-        def version() -> str | None:
-            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-                return None
-            return self.meta("schema")
-
-        if version() is None:
+        if self._schema() is None:
             with self.transaction():
-                if version() is None:
+                if self._schema() is None:
                     self._run("schema.sql")
                     self._run("schema_agents.sql")
                     self._run("schema_jobs.sql")
                     self.set_meta("schema", SCHEMA_VERSION)
                     self.set_meta("lab", secrets.token_hex(3))
                     self.set_meta("secret", secrets.token_hex(16))
-        if version() in ("1", "2"):
+        if self._schema() in OLDER:
             with self.transaction():
-                self._run("schema_agents.sql")
-                self._run("schema_jobs.sql")
-                self._db.execute("ALTER TABLE campaign ADD COLUMN lab TEXT NOT NULL DEFAULT ''")
-                self.set_meta("schema", SCHEMA_VERSION)
-        found = version()
+                if self._schema() in OLDER:  # another process may have been first
+                    self._upgrade()
+        self._check_schema()
+
+    def _schema(self) -> str | None:
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            return None
+        return self.meta("schema")
+
+    def _check_schema(self) -> None:
+        found = self._schema()
+        if found in OLDER:
+            raise LabError(
+                f"was written by an earlier version of autolab (schema {found})",
+                where=str(self.path),
+                mend="open it once where it can be written: `autolab status` there brings it up to date",
+            )
         if found != SCHEMA_VERSION:
             raise LabError(
                 f"was written by another version of autolab (schema {found}, this one reads {SCHEMA_VERSION})",
                 where=str(self.path),
                 mend="install that version, or move the file away to begin anew",
             )
+
+    def _upgrade(self) -> None:
+        """Make an older ledger one of this schema; part of a transaction."""
+        self._run("schema_agents.sql")
+        self._run("schema_jobs.sql")
+        self._db.execute("ALTER TABLE campaign ADD COLUMN lab TEXT NOT NULL DEFAULT ''")
+        self._name_campaigns_after_lab()
+        self.set_meta("schema", SCHEMA_VERSION)
+
+    def _name_campaigns_after_lab(self) -> None:
+        """Campaigns were called `toy-1` in every lab; now no other lab has the same. Their folders in results/ stay."""
+        rows = self._db.execute("SELECT id FROM campaign").fetchall()
+        parts = [(row["id"], *row["id"].rpartition("-")) for row in rows]
+        lab = self.meta("lab")
+        names = [(f"{task}-{lab}-{number}", old) for old, task, _, number in parts]
+        once = "trial_is_written_once"
+        trigger = self._db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (once,)).fetchone()["sql"]
+        self._db.execute("PRAGMA defer_foreign_keys = ON")  # until the end of this transaction
+        self._db.execute(f"DROP TRIGGER {once}")
+        self._db.executemany("UPDATE campaign SET id = ? WHERE id = ?", names)
+        for table in ("trial", "promotion", "steering", "idea", "agent_session"):
+            self._db.executemany(f"UPDATE {table} SET campaign = ? WHERE campaign = ?", names)
+        self._db.execute(trigger)
+        self._db.execute("DELETE FROM meta WHERE key = 'master_view'")  # that file names the campaign
 
     def _run(self, name: str) -> None:
         script = resources.files("autolab.ledger").joinpath(name).read_text(encoding="utf-8")
@@ -363,6 +397,11 @@ class Ledger:
     def trial(self, number: int) -> Trial:
         """One trial by its number. Raises LabError."""
         row = self._db.execute("SELECT * FROM trial WHERE number = ?", (number,)).fetchone()
+        if row is None and number < 0:
+            raise LabError(
+                f"trial {foreign_name(number)} of another lab has not come here",
+                mend="`autolab pull OWNER/NAME` from a repo that has it",
+            )
         if row is None:
             raise LabError(f"there is no trial {number}", mend="`autolab trials` lists them")
         return trial_of(row)
@@ -570,10 +609,18 @@ class Ledger:
         return [Promotion(**dict(row)) for row in rows]
 
 
+def _no_room(path: Path) -> bool:
+    """Whether the disk is full, which SQLite sometimes only calls an error of input or output."""
+    try:
+        return shutil.disk_usage(path.parent).free < 1 << 20
+    except OSError:
+        return False
+
+
 def ledger_problem(error: Exception, path: Path) -> LabError:
     """What a failure of SQLite or the file system means to a user."""
     text = str(error)
-    if "full" in text or getattr(error, "errno", None) == 28:
+    if "full" in text or getattr(error, "errno", None) == 28 or ("I/O error" in text and _no_room(path)):
         return LabError(
             "the disk is full", where=str(path), mend="free some space and run again; nothing was lost"
         )

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autolab.errors import LabError
-from autolab.hub.results.card import CARD, card
 from autolab.hub.commits import commit, ensure_repo, read_remote, repo_files
 from autolab.hub.connection import explained, need_token
 from autolab.hub.leaks import Leak, find_leaks
+from autolab.hub.results.card import CARD, card
 from autolab.hub.results.parts import FOLDER, part_name, published
-from autolab.ledger.exchange import pack
+from autolab.ledger.exchange import newest_order, pack
 from autolab.ledger.naming import TRIAL
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import COLUMNS, HEADER, MASTER, TABLE, master_record, write_views
@@ -89,7 +89,7 @@ def push(
         nonlocal parent, table, new
         parent = revision
         there = repo_files(api, repo, revision, FOLDER)
-        files, new = ours(published(there, lab))
+        files, new = ours(published(there, lab, newest_order(ledger)))
         table = merge_tables(rows, _read(api, repo, TABLE, revision))
         drawn = {*repo_files(api, repo, revision, FIGURES), *pictures}
         master = _read(api, repo, MASTER, revision)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from autolab.errors import LabError
 from autolab.hub.commits import RemoteFile, read_remote, repo_files
 from autolab.hub.connection import explained
-from autolab.hub.results.parts import FOLDER, is_part
+from autolab.hub.results.parts import FOLDER, is_part, part_name
 from autolab.ledger.exchange import merge
 from autolab.ledger.facts import Part, read_part
 from autolab.ledger.store import Ledger
@@ -82,5 +82,12 @@ def _fetch(api: HfApi, repo: str, revision: str, wanted: Mapping[str, RemoteFile
             file = read_remote(api, repo, path, revision, Path(scratch))
             if file is None:
                 raise LabError("was taken away", where=where, mend="pull again")
-            parts[path] = read_part(file.read_bytes(), where)
+            part = read_part(file.read_bytes(), where)
+            if part_name(part.lab, part.first, part.last) != path:
+                raise LabError(
+                    f"is of lab {part.lab}, trials {part.first} to {part.last}, whatever its name says",
+                    where=where,
+                    mend="nothing was merged; delete that file from the repo",
+                )
+            parts[path] = part
     return parts
