@@ -2,8 +2,9 @@
 
 The Hub is the tests' own, in this process, and really runs jobs; the lab is a child that runs the real command. The Hub
 answers 5 % of all requests with 503 and 5 % with 429, drops streams of logs, loses the answer to one launch, lets
-launches, uploads and looks fall into black holes (carried out or not), and leaves two jobs in SCHEDULING. The lab is
-killed with SIGKILL at sampled moments, and started again with the same command.
+launches, uploads and looks fall into black holes (carried out or not), and leaves two jobs in SCHEDULING. Its store of
+contents answers 5 % with 503 and refuses three transfers for good. The lab is killed with SIGKILL at sampled moments,
+and started again with the same command.
 
 Bars: every trial recorded once and measured; no launch paid twice; the same trials, verdicts and scores as the same
 campaign on this machine without any of this; every job of the Hub in the ledger and none left running; the ledger's
@@ -98,6 +99,15 @@ def troubles(draw: random.Random, trials: int) -> list[Once | Often]:
         Often(" /api/", name="429, wait 1 s", status=429, headers={"Retry-After": "1"}, share=0.025,
               seed=draw.randrange(1000)),
     ]  # fmt: skip
+
+
+def transfer_troubles(draw: random.Random, trials: int) -> list[Once | Often]:
+    """What the store of contents does wrong, apart from the Hub: its client repeats what was a 503, and gives the rest
+    up."""
+    return [
+        *(Once("/v1/", name="transfer refused", status=400, nth=draw.randint(2, 2 * trials)) for _ in "123"),
+        Often("/v1/|/xorbs/", name="transfer 503", status=503, share=0.05, seed=draw.randrange(1000)),
+    ]
 
 
 @dataclass
@@ -210,13 +220,14 @@ class Evidence:
 def play(trials: int, kills: int, seed: int, said: Path | None) -> Evidence:
     """Run both campaigns; the order of all that is drawn is that of this function."""
     draw = random.Random(seed)
-    faults = troubles(draw, trials)
+    faults, transfers = troubles(draw, trials), transfer_troubles(random.Random(seed), trials)
     kill_at = sorted(draw.uniform(3, trials) for _ in range(kills))
     wait = [draw.uniform(0, 2) for _ in kill_at]
     held_back = set(draw.sample(range(4, max(trials, 8)), 2))
     with folder() as root, HubServer(root / "hub", scheduling_seconds=0.3) as hub:
         hub.flush_seconds = 0.3  # so long after its end a job's files are not there
         hub.faults.extend(faults)
+        hub.store.faults.extend(transfers)
         waiting = stuck(hub, held_back)
         there, here = (write_lab(root / name, seconds=0.5) for name in ("there", "here"))
         environment = pointed_at(hub, root / "home", AUTOLAB_HUB_SECONDS="2")
@@ -230,7 +241,7 @@ def play(trials: int, kills: int, seed: int, said: Path | None) -> Evidence:
         ledger = Ledger(there / ".autolab" / "ledger.sqlite")
         sequence = list(ledger.sequence(ledger.campaign().id))
         evidence = Evidence(
-            story, faults, waiting, unread, strays, sequence,
+            story, [*faults, *transfers], waiting, unread, strays, sequence,
             attempts=[m for trial in sequence for m in ledger.measurements(trial.number)],
             rows={job.id: job.cost_usd or 0.0 for job in campaign_jobs(ledger, ledger.campaign().id)},
             here=found_in(here), there=found_in(there), jobs=list(hub.jobs.values()),

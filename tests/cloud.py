@@ -74,6 +74,25 @@ def quick_cloud(tmp_path: Path) -> Iterator[tuple[HubServer, pytest.MonkeyPatch]
         yield hub, monkeypatch
 
 
+@pytest.fixture
+def quick_place(tmp_path: Path) -> Iterator[tuple[HubServer, pytest.MonkeyPatch]]:
+    """Of which `quick_hub` and `quick_patch` are the parts; a test module calls them `place`, `hub` and `patch`."""
+    with quick_cloud(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def quick_hub(place: tuple[HubServer, pytest.MonkeyPatch]) -> HubServer:
+    """A Hub with quick jobs."""
+    return place[0]
+
+
+@pytest.fixture
+def quick_patch(place: tuple[HubServer, pytest.MonkeyPatch]) -> pytest.MonkeyPatch:
+    """What such a Hub and its client are changed with."""
+    return place[1]
+
+
 def quick_runner(monkeypatch: pytest.MonkeyPatch, before: str = "") -> None:
     """Let jobs run something quick in place of the runner."""
     content = QUICK.format(before=before).encode()
@@ -126,6 +145,13 @@ def measure(
     bundle = executor.stage(measurement, lab.program(trial))
     lab.ledger.start_measurement(measurement)
     return lab.record(asyncio.run(executor.run(bundle, measurement, executor.slots[0])))
+
+
+def started(lab: Lab) -> Measurement:
+    """The first measurement of the baseline, in the ledger and not begun."""
+    measurement = lab.needed(next(lab.ledger.sequence(lab.campaign.id)), "screen")
+    lab.ledger.start_measurement(measurement)
+    return measurement
 
 
 def put_job(hub: HubServer, labels: dict[str, str], *, ended: bool = False) -> Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -105,11 +106,14 @@ def test_a_launch_carries_no_token_and_no_secret(finished: Finished) -> None:
         assert ALICE not in said and secret not in said and "HF_TOKEN" not in said
         writable = [v["path"] for v in job.spec["volumes"] if not v.get("readOnly")]
         assert writable == [f"out/{job.labels['launch']}"]
+    sent = [path for path in finished.hub.buckets[BUCKET].files if path.startswith("bundles/")]
+    assert sent and not any(secret.encode() in buckets.read_file(finished.hub, BUCKET, path) for path in sent)
 
 
 # results that need not be paid for again ------------------------------------------------------------
 
 
+@needs_bubblewrap
 def test_the_same_campaign_again_pays_for_nothing(finished: Finished) -> None:
     before = len(finished.hub.jobs)
     lab, ledger = finished.lab, finished.lab.ledger
@@ -123,6 +127,7 @@ def test_the_same_campaign_again_pays_for_nothing(finished: Finished) -> None:
     assert all(m.cached_from.startswith(lab_name) and not m.cost_usd and not m.job for m in measured)
 
 
+@needs_bubblewrap
 def test_a_colleague_who_shares_the_bucket_pays_for_nothing(finished: Finished) -> None:
     before = len(finished.hub.jobs)
     colleague = begin(write_toy(finished.root / "colleague"))
@@ -154,6 +159,7 @@ def _entries(finished: Finished) -> tuple[str, dict[str, Any]]:
     return path, json.loads(buckets.read_file(finished.hub, BUCKET, path))
 
 
+@needs_bubblewrap
 @pytest.mark.parametrize(
     "poison",
     [
@@ -237,6 +243,7 @@ def test_code_in_a_job_finds_no_token_no_secret_and_no_held_out_data(tmp_path: P
             secret = ledger.meta("secret") or ""
         needles = {
             "token": ALICE, "variable": "HF_TOKEN=", "server": "of-the-lab-alone", "secret": secret,
+            "jobs' secret": hashlib.sha256(f"{secret}/jobs".encode()).hexdigest(),
             "held-out": "held out held out", "bundle": "bundle.tar", "train": "to learn to learn",
         }  # fmt: skip
         hidden = {name: base64.b85encode(needle.encode()).decode() for name, needle in needles.items()}

@@ -6,7 +6,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,14 @@ from cloud import (
     begin,
     job_rows,
     launches,
+    measure,
     put_job,
-    quick_cloud,
+    quick_hub,
+    quick_patch,
+    quick_place,
     quick_runner,
     run,
+    started,
 )
 from measuring import wait_until
 from scripted import Scripted
@@ -29,9 +34,12 @@ from stand_ins.hub import Fault, HubServer
 from autolab.campaign.loop import CampaignRun, Limits
 from autolab.campaign.serve import Service
 from autolab.cli.executors import executor_for
+from autolab.execution import job_store
+from autolab.execution.hf_jobs import HfJobsExecutor
+from autolab.execution.job_store import Packed
 from autolab.lab import Lab
-from autolab.ledger.jobs import note_job, reserve
-from autolab.ledger.records import Status, TrialState
+from autolab.ledger.jobs import CloudJob, find_job, note_job, reserve
+from autolab.ledger.records import Measurement, Status, TrialState
 from autolab.ledger.store import Ledger
 
 pytestmark = pytest.mark.hub
@@ -39,20 +47,7 @@ pytestmark = pytest.mark.hub
 LAUNCH = r"POST /api/jobs/alice$"
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[tuple[HubServer, pytest.MonkeyPatch]]:
-    with quick_cloud(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def hub(place: tuple[HubServer, pytest.MonkeyPatch]) -> HubServer:
-    return place[0]
-
-
-@pytest.fixture
-def patch(place: tuple[HubServer, pytest.MonkeyPatch]) -> pytest.MonkeyPatch:
-    return place[1]
+place, hub, patch = quick_place, quick_hub, quick_patch
 
 
 # money ----------------------------------------------------------------------------------------------
@@ -216,3 +211,68 @@ def test_jobs_that_nobody_waits_for_any_more_are_ended_at_the_start(tmp_path: Pa
     assert run(begin(tmp_path / "toy"), [0.6], listener=lambda work, event: heard.append(event.text))
     assert job.stage == "CANCELED" and any(job.id in text for text in heard)
     assert all_is_counted(lab, hub)
+
+
+# what a reservation is worth ------------------------------------------------------------------------
+
+
+def _reserved(lab: Lab, bundle: str = "x" * 64) -> tuple[Measurement, CloudJob]:
+    """A measurement whose launch an earlier process was about to make."""
+    measurement = started(lab)
+    return measurement, reserve(
+        lab.ledger, lab.campaign.id, measurement, bundle=bundle, flavor="cpu-basic", most_usd=MOST, limit=None
+    )
+
+
+def test_a_reservation_that_is_taken_up_is_not_dropped_by_who_waits_for_money(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    lab, packing = begin(tmp_path / "toy"), threading.Event()
+    measurement, _ = _reserved(lab)
+    real, looked = job_store.pack, threading.Event()
+
+    def pack(bundle: Path) -> Packed:
+        packing.set()
+        assert looked.wait(60)
+        return real(bundle)
+
+    patch.setattr(job_store, "pack", pack)
+
+    async def both() -> Measurement:
+        executor = executor_for(lab, 1, place=JOBS)
+        assert isinstance(executor, HfJobsExecutor)
+        bundle = executor.stage(measurement, lab.program(lab.ledger.trial(1)))
+        work = asyncio.create_task(executor.run(bundle, measurement, executor.slots[0]))
+        await asyncio.to_thread(packing.wait, 60)
+        await executor._watch.room()
+        looked.set()
+        return await work
+
+    assert asyncio.run(both()).status is Status.OK
+    assert len(hub.jobs) == 1 and all_is_counted(lab, hub)
+
+
+def test_a_launch_with_another_bundle_than_was_reserved_gives_a_result(
+    tmp_path: Path, hub: HubServer
+) -> None:
+    lab = begin(tmp_path / "toy")
+    _, row = _reserved(lab)
+    assert measure(lab).status is Status.OK
+    sent = find_job(lab.ledger, row.ticket)
+    assert sent is not None and sent.bundle != row.bundle
+
+
+def test_a_measurement_costs_what_all_its_launches_cost(tmp_path: Path, hub: HubServer) -> None:
+    lab = begin(tmp_path / "toy")
+    _, row = _reserved(lab)
+    note_job(lab.ledger, row.ticket, id="earlier", stage="CANCELED", running_seconds=9.0, cost_usd=0.5)
+    measured = measure(lab)
+    assert measured.cost_usd == pytest.approx(0.5 + sum(hub.bill().values()))
+
+
+def test_bundles_that_nobody_needs_go_at_the_start(tmp_path: Path, hub: HubServer) -> None:
+    lab = begin(tmp_path / "toy")
+    for name in ("recorded-already", ".half-written.x1"):
+        (lab.runs / name).mkdir(parents=True)
+    assert run(lab) == "all trials are done"
+    assert not list(lab.runs.iterdir())

@@ -3,7 +3,9 @@ over the budget."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import errno
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,21 +14,32 @@ import pytest
 from cloud import (
     BUCKET,
     JOBS,
+    MOST,
     all_is_counted,
     begin,
     job_rows,
     launches,
     measure,
     put_job,
-    quick_cloud,
+    quick_hub,
+    quick_patch,
+    quick_place,
     quick_runner,
     run,
+    started,
 )
-from stand_ins.hub import ALICE, Fault, HubServer
+from hf_xet import XetObjectNotFoundError  # type: ignore[import-untyped]
+from huggingface_hub import HfApi
+from stand_ins.hub import ALICE, Fault, HubServer, buckets
 from stand_ins.hub.jobs import Job
 
 from autolab.campaign.loop import CampaignRun, Event
-from autolab.execution import hf_jobs, job_launch
+from autolab.errors import LabError
+from autolab.execution import hf_jobs, job_launch, patience
+from autolab.hub.connection import Missing, Unavailable, connect, explained
+from autolab.lab import Lab
+from autolab.ledger import jobs as ledger_jobs
+from autolab.ledger.jobs import reserve
 from autolab.ledger.records import Status, TrialState
 
 pytestmark = pytest.mark.hub
@@ -34,20 +47,7 @@ pytestmark = pytest.mark.hub
 LAUNCH = r"POST /api/jobs/alice$"
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[tuple[HubServer, pytest.MonkeyPatch]]:
-    with quick_cloud(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def hub(place: tuple[HubServer, pytest.MonkeyPatch]) -> HubServer:
-    return place[0]
-
-
-@pytest.fixture
-def patch(place: tuple[HubServer, pytest.MonkeyPatch]) -> pytest.MonkeyPatch:
-    return place[1]
+place, hub, patch = quick_place, quick_hub, quick_patch
 
 
 # a launch that is not answered ----------------------------------------------------------------------
@@ -93,6 +93,37 @@ def test_a_second_job_of_a_launch_is_ended_and_its_cost_is_counted(
     assert len(hub.jobs) == len(job_rows(lab)) == 2 and all_is_counted(lab, hub)
     assert any("was launched twice" in text for text in heard)
     assert {job.stage for job in hub.jobs.values()} == {"COMPLETED", "COMPLETED" if ended else "CANCELED"}
+
+
+def test_a_second_job_that_cannot_be_ended_stops_nobody(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    def carry_out_twice(job: Job) -> bool:
+        if len(hub.jobs) == 1:
+            put_job(hub, job.labels)
+        return False
+
+    lab, heard = begin(tmp_path / "toy"), list[str]()
+    quick_runner(patch, "time.sleep(0.5)")
+    hub.stuck = carry_out_twice
+    hub.faults.append(Fault("/cancel$", status=400, times=100))
+    assert run(lab, listener=lambda work, event: heard.append(event.text)) == "all trials are done"
+    (said,) = (text for text in heard if "was launched twice and may still cost" in text)
+    assert "the Hub refused" in said
+
+
+def test_work_that_nobody_waits_for_says_what_went_wrong_with_it(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    def fail(*words: object, **named: object) -> None:
+        raise ValueError("odd")
+
+    lab, heard = begin(tmp_path / "toy"), list[str]()
+    patch.setattr(ledger_jobs, "is_wanted", fail)
+    reserve(lab.ledger, lab.campaign.id, started(lab).replace(id="nobodys"), bundle="", flavor="cpu-basic",
+            most_usd=MOST, limit=None)  # fmt: skip
+    assert run(lab, listener=lambda work, event: heard.append(event.text)) == "all trials are done"
+    assert "jobs of an earlier run may still cost: ValueError('odd')" in heard
 
 
 # a job that comes to nothing ------------------------------------------------------------------------
@@ -198,6 +229,29 @@ def test_a_result_of_a_bad_machine_is_not_shared(tmp_path: Path, patch: pytest.M
     assert (second.status, second.attempt, second.cached_from) == (Status.OK, 2, "")
 
 
+@pytest.mark.parametrize(
+    "before",
+    ["result['sandbox'] = 'none'", "result['evidence'] = 'self_reported'"],
+    ids=["sandbox", "evidence"],
+)
+def test_a_number_that_the_program_could_have_forged_is_not_shared(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch, before: str
+) -> None:
+    quick_runner(patch, before)
+    assert measure(begin(tmp_path / "toy")).status is Status.OK
+    assert not [path for path in hub.buckets[BUCKET].files if path.startswith("measurements/")]
+
+
+def test_a_shared_number_that_a_program_could_have_forged_is_not_believed(
+    tmp_path: Path, hub: HubServer
+) -> None:
+    measure(begin(tmp_path / "toy"))
+    (path,) = (path for path in hub.buckets[BUCKET].files if path.startswith("measurements/"))
+    text = buckets.read_file(hub, BUCKET, path)
+    connect().batch_bucket_files(BUCKET, add=[(text.replace(b"bubblewrap", b"none"), path)])
+    assert not measure(begin(tmp_path / "colleague")).cached_from
+
+
 # the Hub lets nothing through -----------------------------------------------------------------------
 
 
@@ -247,6 +301,43 @@ def test_a_campaign_waits_for_the_hub_and_says_so_once(
     assert last == "the Hub lets the campaign go on"
 
 
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        RuntimeError("Data processing error: CAS service error : Reqwest Error: error sending request"),
+        OSError("Error while uploading"),
+    ],
+)
+def test_a_transfer_that_fails_once_is_tried_again(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    lab, api, failing = begin(tmp_path / "toy"), HfApi.download_bucket_files, [trouble]
+
+    def download(*words: Any, **named: Any) -> Any:
+        if failing:
+            raise failing.pop()
+        return api(*words, **named)
+
+    patch.setattr(HfApi, "download_bucket_files", download)
+    assert run(lab) == "all trials are done"
+    assert not failing and len(hub.jobs) == 2 and all_is_counted(lab, hub)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), LabError),
+        (RuntimeError("I/O error: Permission denied (os error 13)"), LabError),
+        (RuntimeError("Connection reset by peer (os error 104)"), Unavailable),
+        (XetObjectNotFoundError("no such xorb"), Missing),
+    ],
+)
+def test_waiting_is_for_what_it_can_mend(trouble: Exception, kind: type[LabError]) -> None:
+    with pytest.raises(LabError) as said, explained("bucket alice/autolab"):
+        raise trouble
+    assert type(said.value) is kind
+
+
 def test_what_all_slots_wait_for_is_said_once(tmp_path: Path, hub: HubServer) -> None:
     lab, heard = begin(tmp_path / "toy"), list[str]()
     hub.faults.append(Fault(LAUNCH, status=402, times=10))
@@ -270,6 +361,48 @@ def test_no_credit_is_said_once_while_other_jobs_go_on(
     assert run(lab, listener=hear) == "all trials are done"
     assert len([text for text in heard if "no credit left" in text]) == 1
     assert len(hub.jobs) == 2
+
+
+def _stopped_when_two_run(lab: Lab, hub: HubServer, trouble: Fault) -> tuple[str, list[str]]:
+    """Why a campaign ended that was told to stop when its jobs ran and a trouble began, and what it said then."""
+    heard, tasks = list[str](), list[asyncio.Task[None]]()
+
+    async def stop(work: CampaignRun) -> None:
+        while [job.stage for job in hub.jobs.values()] != ["RUNNING"] * 2:
+            await asyncio.sleep(0.02)
+        hub.faults.append(trouble)
+        work.drain("enough")
+
+    def hear(work: CampaignRun, event: Event) -> None:
+        heard.append(event.text)
+        if not tasks:
+            tasks.append(asyncio.get_running_loop().create_task(stop(work)))
+
+    return run(lab, listener=hear), heard
+
+
+def test_what_runs_is_followed_to_its_end_through_an_outage_after_a_stop(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    lab = begin(tmp_path / "toy")
+    quick_runner(patch, "time.sleep(1.0)")
+    reason, _ = _stopped_when_two_run(lab, hub, Fault(r"GET /api/jobs/alice[?/]", times=9, status=520))
+    assert reason == "enough"
+    assert [m.status for m in lab.ledger.measurements(1)] == [Status.OK] * 2
+
+
+def test_a_stop_that_the_hub_keeps_waiting_ends_and_says_what_still_runs(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    lab = begin(tmp_path / "toy")
+    quick_runner(patch, "time.sleep(2.0)")
+    patch.setattr(patience, "AWAY_SECONDS", 0.3)
+    reason, heard = _stopped_when_two_run(lab, hub, Fault("GET /api/jobs/alice", times=10**6, status=520))
+    assert reason == "enough"
+    assert heard.count("2 jobs still run; the next start goes on with them") == 1
+    hub.faults.clear()
+    assert run(begin(tmp_path / "toy")) == "all trials are done"
+    assert len(hub.jobs) == 2 and all_is_counted(lab, hub)
 
 
 def test_a_stop_does_not_wait_for_the_hub(tmp_path: Path, hub: HubServer) -> None:

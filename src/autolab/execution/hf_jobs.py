@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from autolab.execution.job_launch import (
     most_usd,
     timeout_seconds,
 )
-from autolab.execution.job_store import NOT_SHARED, Forged, NotYet, Packed
+from autolab.execution.job_store import Forged, NotYet, Packed
 from autolab.execution.job_watch import JobWatch
 from autolab.execution.patience import Patience, first_of
 from autolab.hub.connection import Missing, connect
@@ -64,8 +65,9 @@ class JobSlot:
 
 
 class HfJobsExecutor:
-    """HF Jobs: as many at once as there are slots. `limit_usd` is what the whole campaign may cost; with `reuse`
-    nothing is paid for that was measured before, by this lab or by one that shares the bucket."""
+    """HF Jobs: as many at once as there are slots. `limit_usd` is what the whole campaign may cost; with `reuse` a
+    result of the same program under the same comparability key, of the same stage and with the same seeds is not
+    paid for again, whether this lab has it or one that shares the bucket."""
 
     name = "hf-jobs"
 
@@ -90,6 +92,7 @@ class HfJobsExecutor:
         self.limit_usd, self.reuse = limit_usd, reuse
         self._hub = Patience(2 * slots + 2)
         self._watch = JobWatch(ledger, campaign.id, settings, flavor, self._hub)
+        self._runs_now = 0
         self._sent: asyncio.Task[tuple[str, tuple[Volume, str] | None]] | None = None
 
     @property
@@ -103,8 +106,10 @@ class HfJobsExecutor:
 
     def stage(self, measurement: Measurement, program: Files, pace: dict[str, Any] | None = None) -> Path:
         """Write the bundle under the measurement's name. Raises LabError (a full disk, say)."""
+        # The lab's own secret names the launches, so it never leaves the lab.
+        secret = hashlib.sha256(f"{self.ledger.meta('secret')}/jobs".encode()).hexdigest()
         bundle = stage_bundle(
-            self.runs, self.task, self.protected, self.ledger.meta("secret") or "", measurement, program,
+            self.runs, self.task, self.protected, secret, measurement, program,
             sandbox="none", data=None, python="python",
         )  # fmt: skip
         if pace is not None:
@@ -114,27 +119,40 @@ class HfJobsExecutor:
     async def run(self, bundle: Path, measurement: Measurement, slot: JobSlot) -> Measurement:
         """The bundle's measurement: known already, or from a job. Raises Unstarted when the campaign is winding
         down and the Hub or the budget does not let it go on; nothing is lost then."""
+        self._runs_now += 1
+        try:
+            done = await self._run(bundle, measurement)
+            return done.replace(slot=slot.index, cost_usd=rows.paid_usd(self.ledger, measurement.id))
+        finally:
+            self._runs_now -= 1
+            if self._hub.winding_down.is_set():
+                self._say_what_runs()
+
+    async def _run(self, bundle: Path, measurement: Measurement) -> Measurement:
         started = time.time()
-        left = self._left_behind(measurement)
-        known = await self._known(measurement) if left is None else None  # what is launched is paid for
-        if known is not None:
-            return known.replace(slot=slot.index, started_at=started, finished_at=time.time())
-        packed = await self._hub.call(job_store.pack, bundle)
-        job = left or await self._reserve(measurement, packed)
-        self._watch.followed.add(job.ticket)
-        if left is not None:
+        packed: Packed | None = None
+        job = self._left_behind(measurement)  # what is launched is paid for: whether it is known is not asked
+        if job is not None:
             self._watch.unsure.add(job.ticket)
+        elif (known := await self._known(measurement)) is not None:
+            return known.replace(started_at=started, finished_at=time.time())
+        else:
+            packed = await self._hub.call(job_store.pack, bundle)
+            job = await self._reserve(measurement, packed)
+        # Before anything is awaited: what nobody follows, the other slots look after.
+        self._watch.followed.add(job.ticket)
         try:
             if job.id is None:
+                if packed is None:
+                    packed = await self._hub.call(job_store.pack, bundle)
                 job = await self._uninterrupted(self._launch(job, measurement, packed))
-            done = await self._measured(job, measurement)
+            return await self._measured(job, measurement)
         except asyncio.CancelledError:
             await self._watch.give_up(job.ticket)
             raise
         finally:
             self._watch.followed.discard(job.ticket)
             self._watch.freed.set()
-        return done.replace(slot=slot.index)
 
     def clear(self, measurement: Measurement) -> None:
         """Delete a bundle whose result is in the ledger."""
@@ -142,13 +160,26 @@ class HfJobsExecutor:
 
     def adopt(self, waiting: Sequence[Measurement]) -> list[Measurement]:
         """Nothing yet: `run` finds the job that an earlier process launched for a measurement. Jobs that nobody
-        waits for any more are ended from now on, beside everything else."""
+        waits for any more are ended from now on, beside everything else; bundles that nobody needs go at once."""
         self._watch.begin()
+        needed = {measurement.id for measurement in waiting}
+        for left in self.runs.iterdir() if self.runs.is_dir() else ():
+            if left.is_dir() and left.name not in needed:
+                shutil.rmtree(left, ignore_errors=True)
         return []
 
     def wind_down(self) -> None:
         """Wait for nothing any more that has not begun."""
-        self._hub.winding_down.set()
+        if not self._hub.winding_down.is_set():
+            self._hub.winding_down.set()
+            self._say_what_runs()
+
+    def _say_what_runs(self) -> None:
+        """With the last measurement under way: say that the campaign ends before its jobs do."""
+        count = 0 if self._runs_now else self._watch.still_running()
+        if count:
+            jobs, them = ("1 job still runs", "it") if count == 1 else (f"{count} jobs still run", "them")
+            self.notice(f"{jobs}; the next start goes on with {them}")
 
     # what is known already -------------------------------------------------------------------------
 
@@ -164,14 +195,16 @@ class HfJobsExecutor:
         same = rows.measured_before(self.ledger, self.campaign.key, program, measurement)
         if same is not None:
             own = {name: getattr(measurement, name) for name in ("id", "trial", "stage", "attempt")}
-            return same.replace(**own, score=None, cached_from=same.id, job="", cost_usd=0.0)
+            return same.replace(**own, score=None, cached_from=same.id, job="")
         bucket, key = self.settings.bucket, self._key(measurement)
         try:
             found = await self._hub.insist(
                 lambda: job_store.shared_result(connect(seconds=math.inf), bucket, key)
             )
-        except Missing:
-            return None  # the bucket was deleted; the launch makes it anew
+        except Unstarted:
+            raise
+        except LabError:
+            return None  # it only saves money; a bucket that was deleted is made anew by the launch
         if found is None:
             return None
         return finished(measurement, found[1], 0).replace(cached_from=found[0], host=self.settings.flavor)
@@ -204,6 +237,10 @@ class HfJobsExecutor:
         first."""
         trial = self.ledger.trial(measurement.trial)
         labels = labels_for(trial, measurement, self.ledger.meta("lab") or "", self.campaign.key)
+        if job.bundle != packed.sha256 and await self._hub.insist(self._watch.find, job.ticket) is None:
+            # Another version of the lab stages other bundles; a receipt has the hash of the one that was launched.
+            rows.note_bundle(self.ledger, job.ticket, packed.sha256)
+            job = self._row(job)
         timeout, unsure, tries = self._timeout(measurement), job.ticket in self._watch.unsure, 0
 
         def launch_it(runner: str, data: tuple[Volume, str] | None) -> JobInfo:
@@ -303,7 +340,7 @@ class HfJobsExecutor:
 
         while True:
             try:
-                result = await self._hub.insist(take)
+                result = await self._hub.see_through(take)
                 break
             except (NotYet, Missing):
                 if time.monotonic() > deadline:
@@ -311,7 +348,7 @@ class HfJobsExecutor:
                 await asyncio.sleep(LATE_LOOK_SECONDS)
             except Forged as problem:
                 return self._failed(job, measurement, f"not a result: {problem}")
-        if _is_reusable(measurement) and result.status not in NOT_SHARED:
+        if _is_reusable(measurement) and job_store.is_shareable(result):
             key = self._key(measurement)
             with contextlib.suppress(LabError, Forged):  # it only saves others money
                 await self._hub.call(
@@ -325,11 +362,11 @@ class HfJobsExecutor:
         return self._paid(job, finished(measurement, result, 0))
 
     def _paid(self, job: CloudJob, measured: Measurement) -> Measurement:
-        cost, now = self._row(job).cost_usd or 0.0, time.time()
+        now = time.time()
         # A container's host name says nothing; machines of one flavor are alike as far as anybody can know. Its clock
         # may be ahead of ours.
         return measured.replace(
-            job=job.id or "", cost_usd=cost, host=self.settings.flavor,
+            job=job.id or "", host=self.settings.flavor,
             started_at=min(measured.started_at, now), finished_at=min(measured.finished_at, now),
         )  # fmt: skip
 

@@ -26,14 +26,13 @@ from autolab.execution.bundle import RUNNER_FILES, MeasurementResult, read_resul
 from autolab.execution.bundle_folder import LOG, RESULT
 from autolab.hub.connection import explained, need_token
 from autolab.hub.untrusted import one_line
-from autolab.ledger.records import Measurement, Status
+from autolab.ledger.records import PASSING, Measurement
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 BUNDLE, RECEIPT = "bundle.tar", "receipt.json"
 REMOTE_FILES = ("remote.py", *RUNNER_FILES)
-NOT_SHARED = (Status.INFRA_ERROR, Status.TAMPERED)  # of the machine or of the moment, not of the program
 MOST_BYTES = 16 << 20  # of a file that a job or somebody else left in the bucket
 _HERE = Path(__file__).resolve().parent
 _NAME = re.compile(r"[A-Za-z0-9-]{1,80}")  # of a measurement
@@ -57,7 +56,12 @@ class Packed:
     @property
     def folder(self) -> str:
         """Where it lies in the bucket."""
-        return f"bundles/{self.sha256[:32]}"
+        return bundle_folder(self.sha256)
+
+
+def bundle_folder(sha256: str) -> str:
+    """Where a bundle lies in the bucket."""
+    return f"bundles/{sha256[:32]}"
 
 
 def pack(bundle: Path) -> Packed:
@@ -157,9 +161,15 @@ def measurement_key(program: str, comparability_key: str, measurement: Measureme
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 
+def is_shareable(result: MeasurementResult) -> bool:
+    """Whether others can rely on a result: it is of the program, and what is measured had no hand in the number."""
+    judged = result.sandbox == "bubblewrap" and result.evidence == "measured"
+    return judged and result.status not in PASSING
+
+
 def share_result(api: HfApi, bucket: str, key: str, ticket: str, measurement: str) -> None:
-    """Let whoever shares the bucket find a result that was accepted, unless one is there already. Raises LabError,
-    Forged."""
+    """Let whoever shares the bucket find a result that was accepted and is shareable, unless one is there already.
+    Raises LabError, Forged."""
     path = f"measurements/{key}.json"
     with explained(f"bucket {bucket}"):
         if list(api.get_bucket_paths_info(bucket, [path])):
@@ -185,7 +195,7 @@ def shared_result(api: HfApi, bucket: str, key: str) -> tuple[str, MeasurementRe
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, LabError):
         return None
     named = entry.get("key") == key and entry.get("measurement") == result.id and _NAME.fullmatch(result.id)
-    return (result.id, result) if named and result.status not in NOT_SHARED else None
+    return (result.id, result) if named and is_shareable(result) else None
 
 
 def _parsed(content: bytes) -> MeasurementResult:
@@ -200,6 +210,7 @@ def _parsed(content: bytes) -> MeasurementResult:
 
 
 def _put_missing(api: HfApi, bucket: str, files: dict[str, bytes]) -> None:
+    # The paths are named by the contents, and a job checks its bundle's hash: another size is all that can be amiss.
     with explained(f"bucket {bucket}"):
         there = {entry.path: entry.size for entry in api.get_bucket_paths_info(bucket, list(files))}
     missing = {path: content for path, content in files.items() if there.get(path) != len(content)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from autolab.errors import LabError
 from autolab.execution.executor import Unstarted
@@ -15,6 +17,7 @@ from autolab.hub.connection import Missing, connect, explained
 from autolab.hub.jobs.flavors import Flavor
 from autolab.hub.jobs.launching import launched
 from autolab.hub.jobs.listing import LAUNCH_LABEL, TERMINAL, UNFINISHED, billed_seconds, end, label, stage_of
+from autolab.hub.untrusted import one_line
 from autolab.ledger import jobs as rows
 from autolab.ledger.jobs import CloudJob
 from autolab.ledger.store import Ledger
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from huggingface_hub import JobInfo
 
 CANCEL_SECONDS = 10.0  # for a job to be cancelled when the campaign is
+ENDING_SECONDS = 60.0  # for a cancelled job to end when the campaign winds down
 
 
 class JobWatch:
@@ -42,11 +46,29 @@ class JobWatch:
         self._hub = hub
         self._living: asyncio.Task[dict[str, JobInfo]] | None = None
         self._tidying: asyncio.Task[None] | None = None
+        self._twins: dict[str, asyncio.Task[None]] = {}  # the ends of second jobs of a launch, by their id
 
     def begin(self) -> None:
         """End what an earlier process launched and nobody waits for any more; goes on by itself."""
         if self._tidying is None:
-            self._tidying = asyncio.create_task(self._tidy())
+            self._tidying = self._beside(self._tidy(), "jobs of an earlier run may still cost")
+
+    def _beside(self, work: Coroutine[Any, Any, None], otherwise: str) -> asyncio.Task[None]:
+        """Work that nobody waits for: what goes wrong with it is said."""
+
+        def heed(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (problem := task.exception()) is not None:
+                said = str(problem) if isinstance(problem, LabError) else repr(problem)
+                self._hub.notice(f"{otherwise}: {one_line(said, 300)}")
+
+        task = asyncio.create_task(work)
+        task.add_done_callback(heed)
+        return task
+
+    def still_running(self) -> int:
+        """How many launched jobs of the campaign have not ended as far as the ledger knows, nor were told to."""
+        rows_left = rows.campaign_jobs(self.ledger, self.campaign, unfinished=True)
+        return sum(row.id is not None and row.stage != "CANCELED" for row in rows_left)
 
     async def follow(self, job: CloudJob) -> str:
         """Wait for a launched job to end, and write down what it cost; why it gave no result, or "" if it COMPLETED.
@@ -65,7 +87,7 @@ class JobWatch:
                 cause = f"no machine within {self.settings.queue_seconds:g} s: the job stayed in SCHEDULING"
                 info = await self._cancelled(job.id)
             if info is None:
-                self.lost(job)
+                self.lost(job, job.id)
                 return "the Hub knows the job no more"
             if stage_of(info) in TERMINAL:
                 break
@@ -81,9 +103,10 @@ class JobWatch:
 
     async def count_twins(self, job: CloudJob) -> None:
         """Find the jobs that a launch made besides the one that counts, end them, and count what they cost."""
-        for info in await self._hub.insist(self._launched, job.ticket):
+        for info in await self._hub.see_through(self._launched, job.ticket):
             if str(info.id) != job.id:
-                await self._end_twin(job, info)
+                with contextlib.suppress(LabError):  # it was said
+                    await asyncio.shield(self._ending(job, info))
 
     async def room(self) -> None:
         """Wait for a job of the campaign to end, so that there may be money again, or for the campaign to wind down.
@@ -93,7 +116,7 @@ class JobWatch:
         self.freed.clear()
         await first_of(self.freed, self._hub.winding_down, seconds=max(self.settings.poll_seconds, 1.0))
         for row in rows.campaign_jobs(self.ledger, self.campaign, unfinished=True):
-            if row.ticket not in self.followed:
+            if row.ticket not in self.followed and not self._hub.winding_down.is_set():
                 await self._look_after(row)
 
     async def _look_after(self, row: CloudJob) -> None:
@@ -108,7 +131,7 @@ class JobWatch:
             self.unsure.add(row.ticket)  # for when it is reserved again
             rows.drop_job(self.ledger, row.ticket)
         elif info is None:
-            self.lost(row)
+            self.lost(row, id)
         elif stage_of(info) in TERMINAL:
             self.ended(row, info)
 
@@ -142,12 +165,12 @@ class JobWatch:
         )  # fmt: skip
         self.freed.set()
 
-    def lost(self, job: CloudJob) -> None:
+    def lost(self, job: CloudJob, id: str) -> None:
         """A job that the Hub knows no more: what it was seen to run for is its cost."""
         seen = rows.find_job(self.ledger, job.ticket)
         assert seen is not None
         rows.note_job(
-            self.ledger, job.ticket, id=job.id or "", stage="DELETED", running_seconds=seen.running_seconds,
+            self.ledger, job.ticket, id=id, stage="DELETED", running_seconds=seen.running_seconds,
             cost_usd=self._cost(seen.running_seconds),
         )  # fmt: skip
         self.freed.set()
@@ -166,12 +189,21 @@ class JobWatch:
 
     async def _look_once(self) -> dict[str, JobInfo]:
         await asyncio.sleep(self.settings.poll_seconds)
-        living = await self._hub.insist(self._list)
+        living = await self._hub.see_through(self._list)
         for id, info in living.items():
             row = rows.find_job(self.ledger, str((info.labels or {}).get(LAUNCH_LABEL, "")))
             if row is not None and row.id not in (None, id):  # None: its launch is not answered yet
-                await self._end_twin(row, info)
+                self.unsure.add(row.ticket)  # who follows it waits for the end of the twin
+                self._ending(row, info)
         return living
+
+    def _ending(self, row: CloudJob, info: JobInfo) -> asyncio.Task[None]:
+        """The end of a second job, begun once: others who look at the list do not wait for it."""
+        id = str(info.id)
+        if id not in self._twins:
+            otherwise = f"job {id} was launched twice and may still cost"
+            self._twins[id] = self._beside(self._end_twin(row, info), otherwise)
+        return self._twins[id]
 
     async def _end_twin(self, row: CloudJob, info: JobInfo) -> None:
         last = info if stage_of(info) in TERMINAL else await self._cancelled(str(info.id))
@@ -202,7 +234,7 @@ class JobWatch:
             if id is None:
                 rows.drop_job(self.ledger, row.ticket)
             elif info is None:
-                self.lost(row)
+                self.lost(row, id)
             else:
                 self.ended(row, info)
                 if not cancelled:
@@ -218,23 +250,26 @@ class JobWatch:
     async def _found(self, id: str) -> JobInfo | None:
         """What the Hub says of a job, or None if it knows it no more."""
         try:
-            return await self._hub.insist(self._inspect, id)
+            return await self._hub.see_through(self._inspect, id)
         except Missing:
             return None
 
     async def _cancelled(self, id: str) -> JobInfo | None:
         """End a job and wait until it has ended, for a job can complete meanwhile; None if there is none any more."""
+        given_up_at = math.inf
         while True:
             try:
-                await self._hub.insist(self._end, id)
-                info = await self._hub.insist(self._inspect, id)
+                await self._hub.see_through(self._end, id)
+                info = await self._hub.see_through(self._inspect, id)
             except Missing:
                 return None
             if stage_of(info) in TERMINAL:
                 return info
             if self._hub.winding_down.is_set():
+                given_up_at = min(given_up_at, time.monotonic() + ENDING_SECONDS)
+            if time.monotonic() >= given_up_at:
                 raise Unstarted(f"job {id} takes its time to end")
-            await first_of(self._hub.winding_down, seconds=self.settings.poll_seconds)
+            await asyncio.sleep(self.settings.poll_seconds)
 
     def _end_now(self, id: str) -> JobInfo:
         """End a job, and wait for a moment for it to have ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,14 @@ from autolab.hub.connection import Denied, Unavailable
 Answer = TypeVar("Answer")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 WORTH_SAYING = 2.0  # seconds; a moment's trouble is nobody's business
+AWAY_SECONDS = 300.0  # in a row, after which a campaign that ends waits no more for what it has begun
 
 
 class Patience:
-    """Waits with a growing pause, says once why, and says when it is over. After `winding_down` nothing waits."""
+    """Waits with a growing pause, says once why, and says when it is over.
+
+    After `winding_down` nothing waits that has not begun, and what has begun waits for a bounded time.
+    """
 
     def __init__(self, threads: int) -> None:
         self.notice: Callable[[str], None] = lambda text: None
@@ -35,7 +40,15 @@ class Patience:
 
         Raises Unstarted if the campaign winds down meanwhile, and LabError for what waiting cannot mend.
         """
-        pause, told = FIRST_PAUSE, ""
+        return await self._repeat(act, words, begun=False)
+
+    async def see_through(self, act: Callable[..., Answer], *words: Any) -> Answer:
+        """A call for a job that was launched, and so is paid for: as `insist`, and a campaign that winds down gives it
+        up only when the Hub has been away for AWAY_SECONDS in a row."""
+        return await self._repeat(act, words, begun=True)
+
+    async def _repeat(self, act: Callable[..., Answer], words: tuple[Any, ...], *, begun: bool) -> Answer:
+        pause, told, given_up_at = FIRST_PAUSE, "", None
         try:
             while True:
                 try:
@@ -43,11 +56,16 @@ class Patience:
                     break
                 except (Unavailable, Denied) as problem:
                     if self.winding_down.is_set():
-                        raise Unstarted(str(problem)) from None
+                        given_up_at = given_up_at or time.monotonic() + (AWAY_SECONDS if begun else 0.0)
+                        if time.monotonic() >= given_up_at:
+                            raise Unstarted(str(problem)) from None
                     if pause >= WORTH_SAYING and problem.what != told:
                         self._forget(told)
                         told = self._tell(problem)
-                    await first_of(self.winding_down, seconds=pause)
+                    if self.winding_down.is_set():
+                        await asyncio.sleep(pause)
+                    else:
+                        await first_of(self.winding_down, seconds=pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
         except BaseException:
             self._forget(told)

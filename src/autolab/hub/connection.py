@@ -8,11 +8,13 @@ kept. Where the Hub is comes from HF_ENDPOINT, the token from `hf auth login` or
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -33,6 +35,7 @@ ANSWER_SECONDS = 90.0  # in which a command has its answer, or says why not
 READ_SECONDS, CONNECT_SECONDS = 30.0, 10.0
 LIMIT = "AUTOLAB_HUB_SECONDS"  # another limit for one request, such as 120 behind a slow proxy
 BUSY = (408, 429, 500, 502, 503, 504)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT)  # waiting mends none of them
 _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -110,8 +113,13 @@ def need_token() -> None:
     """Raise LabError unless there is a token to call the Hub with."""
     from huggingface_hub import get_token
 
-    if not get_token():
+    token = get_token()
+    if not token:
         raise no_token()
+    if not token.isascii():
+        raise Denied(
+            "the Hugging Face token is no token", where="HF_TOKEN", mend="`hf auth login`, or set HF_TOKEN"
+        )
 
 
 def no_token() -> Denied:
@@ -166,8 +174,22 @@ def explained(subject: str) -> Iterator[None]:
     except (httpx2.HTTPError, ConnectionError, TimeoutError) as error:
         raise unreachable(error) from None
     except (OSError, RuntimeError) as error:  # from the transfer of large files, or from the disk
-        said = redact(one_line(str(error), 200))
-        raise LabError(f"the transfer failed: {said}", where=subject, mend="try again") from None
+        raise _failed_transfer(error, subject) from None
+
+
+def _failed_transfer(error: OSError | RuntimeError, subject: str) -> LabError:
+    """The one line for a transfer: its own errors pass as the network's do, those of this machine's disk do not."""
+    from hf_xet import XetObjectNotFoundError  # type: ignore[import-untyped]
+
+    said = redact(one_line(str(error), 200))
+    if isinstance(error, XetObjectNotFoundError):
+        return Missing(f"the content is not there: {said}", where=subject, mend="send it again")
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (named := re.search(r"\(os error (\d+)\)", str(error))):
+        number = int(named[1])
+    if number in _DISK:
+        return LabError(f"the transfer failed: {said}", where=subject, mend="mend the disk, then try again")
+    return Unavailable(f"the transfer failed: {said}", where=subject, mend="try again")
 
 
 def unreachable(error: Exception) -> Unavailable:
