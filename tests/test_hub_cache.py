@@ -97,7 +97,10 @@ def test_prepared_data_goes_to_a_private_repo_and_comes_back_the_same(
     assert say("warm") == f"sent     {FOLDER}\n1 sent to {REPO}, 0 fetched\n"
     repo = hub.repos["datasets", REPO]
     assert repo.private and len(repo.commits) == 2
-    assert last(say("warm")) == f"nothing to move: {REPO} and this lab have the same"
+    assert (
+        last(say("warm"))
+        == f"nothing to move: {REPO} and this lab have the same folders (`autolab cache verify` hashes them)"
+    )
     other = write_toy(tmp_path / "other")
     assert last(say("warm", at=other)) == f"0 sent to {REPO}, 1 fetched"
     copy = other / ".autolab" / "cache" / FOLDER

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from conftest import TASK, write_toy
 
 from autolab.errors import LabError
-from autolab.task import Task, comparability_key, load_task
+from autolab.task import comparability_key, load_task
 
 
 def test_reads_the_toy_task(toy: Path) -> None:
@@ -95,10 +94,3 @@ def test_scores_compare_only_while_task_evaluator_data_and_budget_stay(tmp_path:
     assert key("e", data='{"files": {}}') != same
     assert key("f", hardware="y") != same
     assert key("g", task=TASK.replace('"rates"', '"learning rates"')) == same
-
-
-def test_a_task_that_was_stored_is_the_same_to_the_last_digit(toy: Path) -> None:
-    """Its numbers are in bundles, which are named by their content."""
-    task = load_task(toy)
-    stored = Task.model_validate({**json.loads(json.dumps(task.model_dump(mode="json"))), "root": task.root})
-    assert repr(stored) == repr(task)

@@ -58,9 +58,7 @@ class Lab:
 
     # ask ------------------------------------------------------------------------------------------
 
-    def open_trial(
-        self, *, role: str, agent: str, surface: str | None = None, executor: str = "local"
-    ) -> Ticket:
+    def open_trial(self, *, role: str, agent: str, surface: str | None = None) -> Ticket:
         """Reserve a trial and say what it branches from."""
         with self.ledger.transaction():
             program, trial = choose_parent(self.ledger, self.campaign.id)
@@ -71,7 +69,7 @@ class Lab:
                 surface=surface or "",
                 parent_program=program,
                 parent_trial=trial,
-                executor=executor,
+                executor=executor_name(self.campaign.config),
             )
         return self.ticket(opened)
 
@@ -294,6 +292,11 @@ class Lab:
         return self.ledger.finish_trial(trial.number, measured.status, note=cause)
 
 
+def executor_name(config: Mapping[str, Any]) -> str:
+    """Where a campaign with this configuration measures."""
+    return "hf-jobs" if "jobs" in config else "local"
+
+
 def open_lab(directory: Path, *, create: bool = False) -> Ledger:
     """The ledger of a lab. Raises LabError if no campaign has run there and `create` is false."""
     return Ledger(directory / STATE_DIRECTORY / "ledger.sqlite", create=create)
@@ -345,8 +348,9 @@ def begin_campaign(
             baseline=ledger.add_program(baseline),
         )
         opened = ledger.open_trial(
-            campaign.id, role="baseline", agent="", surface="", parent_program=None, parent_trial=None
-        )
+            campaign.id, role="baseline", agent="", surface="", parent_program=None, parent_trial=None,
+            executor=executor_name(config),
+        )  # fmt: skip
         ledger.queue_trial(opened.number, baseline, Proposal("The recipe as it is.", ()))
     return Lab(task.root, ledger, campaign, task, protected, data, data.fingerprint())
 

@@ -27,8 +27,7 @@ Count = Annotated[int, Field(strict=True, gt=0, le=10**15)]
 class _Strict(BaseModel):
     """An unknown key is an error that names it."""
 
-    # Defaults are validated, so that a number without a point is the same before and after it was stored.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Metric(_Strict):

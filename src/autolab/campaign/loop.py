@@ -146,9 +146,7 @@ class CampaignRun:
         """Open as many trials as the window and the limits allow."""
         while self._under_way() < self.window and self._may_open():
             role, surface = self.harness.assign(self._opened + 1)
-            ticket = self.lab.open_trial(
-                role=role, agent=self.harness.name, surface=surface, executor=self.executor.name
-            )
+            ticket = self.lab.open_trial(role=role, agent=self.harness.name, surface=surface)
             await self._enter(ticket.number, ticket.ordinal, self._bring(ticket))
 
     def _under_way(self) -> int:

@@ -36,7 +36,7 @@ def new_campaign(
         settings = job_settings(root, chosen, place)
         hardware = settings.hardware
         try_account(settings, load_task(root, chosen).budget, max_usd)  # before a campaign begins
-        config["jobs"] = dataclasses.asdict(settings)
+        config |= {"jobs": dataclasses.asdict(settings), "max_usd": max_usd}
     width = slot_count(root, chosen, place, slots)
     config = {"seed": 0, "window": 2 * width + 1, **config}
     return begin_campaign(root, ledger, name=None, profile=chosen, config=config, hardware=hardware)
@@ -85,6 +85,8 @@ def warnings(lab: Lab) -> list[str]:
     mode, reason = available()
     if mode == "none" and "jobs" not in lab.campaign.config:
         found.append(f"NO SANDBOX: {reason}. Trials can read your files and the network.")
+    if "jobs" in lab.campaign.config and lab.campaign.config.get("max_usd") is None:
+        found.append("NO BUDGET: jobs cost money for as long as this runs; --max-usd sets a limit.")
     if lab.task.self_reported:
         found.append(
             "SELF-REPORTED: task.yaml has no evaluate command, so the score is whatever the recipe prints."

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from autolab.cli import options
+from autolab.cli.executors import check_names
 from autolab.execution.data import folders_in_use
 from autolab.execution.job_pruning import remove_files as remove_bucket_files
 from autolab.execution.job_pruning import stale_files
@@ -17,6 +18,7 @@ from autolab.hub.data.sharing import TRANSFER_SECONDS, data_repo, is_transferrin
 from autolab.hub.data.sharing import verify as verify_all
 from autolab.hub.data.sharing import warm as warm_task
 from autolab.lab import STATE_DIRECTORY, open_lab
+from autolab.ledger.jobs import CloudJob, uncollected
 from autolab.task import load_task
 
 repo = click.option(
@@ -65,7 +67,11 @@ def warm(directory: Path, as_json: bool, repo: str | None) -> None:
         for name in names:
             click.echo(f"{verb:<8} {name}")
     moved = f"{len(sent)} sent to {repo}, {len(fetched)} fetched"
-    click.echo(moved if sent or fetched else f"nothing to move: {repo} and this lab have the same")
+    click.echo(
+        moved
+        if sent or fetched
+        else f"nothing to move: {repo} and this lab have the same folders (`autolab cache verify` hashes them)"
+    )
 
 
 @cache.command()
@@ -102,9 +108,10 @@ def prune(directory: Path, as_json: bool, days: int, repo: str | None, bucket: s
     root = options.find_root(directory)
     folder = _cache(root)
     used: set[str] = set()
+    jobs: list[CloudJob] = []
     if (root / STATE_DIRECTORY / "ledger.sqlite").exists():
         with open_lab(root) as ledger:
-            used = folders_in_use(ledger)
+            used, jobs = folders_in_use(ledger), uncollected(ledger)
     stale = stale_folders(folder, used, days)
     found = None
     if repo:
@@ -113,9 +120,10 @@ def prune(directory: Path, as_json: bool, days: int, repo: str | None, bucket: s
         if yes and found.files:
             remove_files(api, found)
     files = {f"{repo}: {path}": size for path, size in found.files.items()} if found else {}
+    check_names(None, bucket)
     if bucket:
         api = connect(seconds=TRANSFER_SECONDS)
-        left = stale_files(api, bucket, days)
+        left = stale_files(api, bucket, days, jobs)
         if yes:
             remove_bucket_files(api, bucket, list(left))
         files |= {f"{bucket}: {path}": size for path, size in left.items()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from autolab.execution.job_launch import JobSettings
 
 JOB_SLOTS = 4
+NAME = r"(?!\.+(?:/|$))[A-Za-z0-9._-]{1,96}"
 POLL = "AUTOLAB_POLL_SECONDS"  # how often the Hub is asked about jobs; for accounts with narrow rate limits
 
 
@@ -40,6 +43,15 @@ class Place:
     def remote(self) -> bool:
         """Whether jobs are asked for."""
         return self.executor == "hf-jobs"
+
+    def check_local(self) -> None:
+        """Raise LabError for an option that only jobs have."""
+        for name in ("flavor", "namespace", "bucket", "queue_minutes", "fresh"):
+            if getattr(self, name):
+                option = "--" + name.replace("_", "-")
+                raise LabError(
+                    "is for jobs, and trials run on this machine", where=option, mend="--executor hf-jobs"
+                )
 
 
 HERE = Place()  # nothing was said
@@ -75,20 +87,28 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
         fresh: bool,
         **options: Any,
     ) -> Any:
-        if executor != "hf-jobs" and executor is not None and (flavor or namespace or bucket):
-            raise LabError("--flavor, --namespace and --bucket are for jobs", mend="--executor hf-jobs")
-        place = Place(executor, flavor, namespace, bucket, queue_minutes, fresh)
+        check_names(namespace, bucket)
+        place = Place(executor, flavor or None, namespace or None, bucket or None, queue_minutes, fresh)
         return command(*words, place=place, **options)
 
     return placed
+
+
+def check_names(namespace: str | None, bucket: str | None) -> None:
+    """Raise LabError for what cannot be a name on the Hub; asked there, it would be taken for another address."""
+    if namespace and not re.fullmatch(NAME, namespace):
+        raise LabError(
+            f"{namespace[:60]!r} is not the name of an account", where="--namespace", mend="such as alice"
+        )
+    if bucket and not re.fullmatch(f"{NAME}/{NAME}", bucket):
+        raise LabError(f"{bucket[:60]!r} is not the name of a bucket", where="--bucket", mend="OWNER/NAME")
 
 
 def slot_count(root: Path, profile: str, place: Place, slots: int | None) -> int:
     """How many measurements there are at once in a new campaign. Raises LabError."""
     if place.remote:
         return slots or JOB_SLOTS
-    if place.flavor:
-        raise LabError("--flavor is for jobs", where="--flavor", mend="--executor hf-jobs")
+    place.check_local()
     return len(discover_slots(slots, load_task(root, profile).kind))
 
 
@@ -131,22 +151,39 @@ def kept_settings(config: dict[str, Any], place: Place = HERE) -> JobSettings | 
             mend="`autolab run --new --executor …` starts a new campaign",
         )
     if kept is None:
+        place.check_local()
         return None
     settings = JobSettings(**{**kept, "packages": tuple(kept["packages"])})
-    if place.flavor not in (None, settings.flavor):
-        raise LabError(
-            f"the campaign runs on {settings.flavor}, not {place.flavor}",
-            where="--flavor",
-            mend="`autolab run --new --flavor …` starts a new campaign",
-        )
-    moved = {name: value for name in ("namespace", "bucket") if (value := getattr(place, name))}
-    return _adjusted(dataclasses.replace(settings, **moved), place)
+    for name in ("flavor", "namespace", "bucket"):
+        was, wanted = getattr(settings, name), getattr(place, name)
+        if wanted not in (None, was):
+            raise LabError(
+                f"the campaign has {was}, not {wanted}",
+                where=f"--{name}",
+                mend=f"`autolab run --new --executor hf-jobs --{name} …` starts a new campaign",
+            )
+    return _adjusted(settings, place)
+
+
+def as_before(config: dict[str, Any], place: Place) -> Place:
+    """Where to begin anew after a campaign that came to nothing: where that one was, unless something else is said."""
+    settings = kept_settings(config) if place.executor is None else None
+    if settings is None:
+        return place
+    return dataclasses.replace(
+        place,
+        executor="hf-jobs",
+        flavor=place.flavor or settings.flavor,
+        namespace=place.namespace or settings.namespace,
+        bucket=place.bucket or settings.bucket,
+    )
 
 
 def executor_for(
     lab: Lab, slots: int | None, *, place: Place = HERE, limit_usd: float | None = None
 ) -> Executor:
-    """Where a campaign measures, with so many measurements at once. For jobs the account is tried first.
+    """Where a campaign measures, with so many measurements at once. For jobs the account is tried first, and the budget
+    is the campaign's own unless another one is given.
 
     Raises LabError, one line, for what would keep every measurement from starting.
     """
@@ -156,6 +193,7 @@ def executor_for(
     from autolab.execution.hf_jobs import HfJobsExecutor
     from autolab.execution.job_launch import try_account
 
+    limit_usd = lab.campaign.config.get("max_usd") if limit_usd is None else limit_usd
     flavor = try_account(settings, lab.task.budget, limit_usd)
     return HfJobsExecutor(
         lab.ledger, lab.campaign, lab.runs, lab.task, lab.protected, lab.data, settings, flavor,
@@ -173,7 +211,11 @@ def _adjusted(settings: JobSettings, place: Place) -> JobSettings:
     said = os.environ.get(POLL, "")
     try:
         poll = max(0.05, float(said)) if said else settings.poll_seconds
+        if not math.isfinite(poll):
+            raise ValueError
     except ValueError:
         raise LabError(f"{said!r} is no number of seconds", where=POLL, mend="such as 5") from None
+    if place.queue_minutes is not None and not math.isfinite(place.queue_minutes):
+        raise LabError(f"{place.queue_minutes} is no limit", where="--queue-minutes", mend="such as 15")
     queue = 60 * place.queue_minutes if place.queue_minutes else settings.queue_seconds
     return dataclasses.replace(settings, poll_seconds=poll, queue_seconds=queue)

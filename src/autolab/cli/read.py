@@ -12,7 +12,7 @@ import click
 from autolab.cli import options
 from autolab.errors import LabError
 from autolab.lab import open_lab
-from autolab.ledger.jobs import campaign_jobs, costs
+from autolab.ledger.jobs import costs, count_jobs
 from autolab.ledger.records import Campaign, Measurement, Promotion, Status, Trial, Verdict
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, timestamp
@@ -53,8 +53,8 @@ def status(directory: Path, campaign: str | None, as_json: bool) -> None:
         )
     for item in summary["running"]:
         click.echo(f"{waiting:<9} {item['trial']}  {item['state']}  {item['hypothesis'][:50]}")
-    if summary["cost_usd"] or summary["jobs"]["all"]:
-        jobs = summary["jobs"]
+    jobs = summary["jobs"]
+    if summary["cost_usd"] or jobs["all"]:
         click.echo(
             f"cost      ${summary['cost_usd']:.4f}, {jobs['all']} jobs"
             + (f", {jobs['unfinished']} not ended: ${summary['committed_usd']:.4f} more at most"
@@ -63,7 +63,8 @@ def status(directory: Path, campaign: str | None, as_json: bool) -> None:
     if summary["evidence"] == "self_reported":
         click.secho("scores are self-reported by the recipe: anything it prints counts", fg="red")
     if summary["sandbox"] == "none":
-        click.secho("measured without a sandbox: see `autolab doctor`", fg="red")
+        where = "in the container: see docs/hub.md" if jobs["all"] else "see `autolab doctor`"
+        click.secho(f"measured without a sandbox: {where}", fg="red")
     if summary["guidance"]:
         click.echo(f"guidance  {cell(summary['guidance'][-1])[:66]}")
 
@@ -81,7 +82,7 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
     if state in ("running", "paused", "stopping", "cancelling") and not alive:
         state = "interrupted; `autolab run` goes on"
     last = ledger.last_measurement(campaign.id)
-    jobs = campaign_jobs(ledger, campaign.id)
+    jobs, unfinished = count_jobs(ledger, campaign.id)
     spent, committed = costs(ledger, campaign.id)
     return {
         "campaign": campaign.id,
@@ -102,7 +103,7 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
         ],
         "cost_usd": spent,
         "committed_usd": committed,
-        "jobs": {"all": len(jobs), "unfinished": sum(not job.ended for job in jobs)},
+        "jobs": {"all": jobs, "unfinished": unfinished},
         "evidence": last.evidence if last else None,
         "sandbox": last.sandbox if last else None,
         "guidance": [text for _, text in ledger.guidance(campaign.id)],

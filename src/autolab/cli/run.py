@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,15 @@ from autolab.campaign.lock import only_one
 from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli import options
 from autolab.cli.begin import default_profile, earlier_campaign, new_campaign, warnings
-from autolab.cli.executors import Place, executor_for, place_options, slot_count
+from autolab.cli.executors import Place, as_before, executor_for, place_options, slot_count
 from autolab.cli.live import Reporter
 from autolab.cli.read import promoted, summarise, table
 from autolab.errors import LabError
+from autolab.execution.executor import Executor
 from autolab.harness.offline import OfflineHarness
 from autolab.lab import STATE_DIRECTORY, Lab, open_lab
+
+START_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds
 
 
 @click.command()
@@ -28,11 +34,17 @@ from autolab.lab import STATE_DIRECTORY, Lab, open_lab
     "--trials", type=click.IntRange(min=1), help="Stop after this many trials (a total, beside the baseline)."
 )
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
-@click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Stop when this much is spent.")
+@click.option(
+    "--max-usd",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Its budget, for agents and jobs; remembered.",
+)
 @click.option(
     "--patience", type=click.IntRange(min=1), help="Stop after this many trials without a promotion."
 )
-@click.option("--slots", type=click.IntRange(min=1), help="Trials at once (default: one a core or GPU).")
+@click.option(
+    "--slots", type=click.IntRange(min=1), help="Trials at once (default: one a core or GPU; 4 jobs)."
+)
 @click.option(
     "--profile", help="Profile of task.yaml (default: gpu where there is one and the task has it, else cpu)."
 )
@@ -94,14 +106,17 @@ def run(
     with only_one(root), open_lab(root, create=True) as ledger:
         lab = None if new else earlier_campaign(root, ledger, profile, place)
         if lab is None:
+            if ledger.campaigns() and not new:
+                place = as_before(ledger.campaigns()[-1].config, place)
             if harness_name == "opencode":
                 _agents_can_work(root, model)  # before a campaign begins that nobody could propose for
             lab = new_campaign(
                 root, ledger, profile=profile, slots=slots, place=place, max_usd=max_usd, seed=seed
             )
         chosen_harness = harness_name or lab.campaign.config.get("harness", "offline")
-        _remember(lab, harness=chosen_harness)
-        executor = executor_for(lab, slots, place=place, limit_usd=max_usd)
+        max_usd = max_usd or lab.campaign.config.get("max_usd")
+        lab = _remembering(lab, harness=chosen_harness, max_usd=max_usd)
+        executor = _when_the_hub_answers(lambda: executor_for(lab, slots, place=place))
         limits = Limits(trials=trials, hours=hours, max_usd=max_usd, patience=patience)
         reporter = Reporter(lab, limits, json_lines=as_json)
         harness: Any
@@ -163,10 +178,26 @@ def _show_what_agents_are_told(
             click.echo(text)
 
 
-def _remember(lab: Lab, *, harness: str) -> None:
-    """So that `autolab run` without a word goes on as before."""
-    if lab.campaign.config.get("harness") != harness:
-        lab.ledger.set_campaign(lab.campaign.id, config={**lab.campaign.config, "harness": harness})
+def _when_the_hub_answers(make: Callable[[], Executor]) -> Executor:
+    """A campaign that goes on waits for a Hub that is away, as it does later on."""
+    from autolab.hub.connection import Unavailable
+
+    pause = START_PAUSE
+    while True:
+        try:
+            return make()
+        except Unavailable as problem:
+            click.echo(f"waiting for the Hub: {problem}", err=True)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _remembering(lab: Lab, **said: Any) -> Lab:
+    """The lab, with what was said in its campaign, so that `autolab run` without a word goes on as before."""
+    config = {**lab.campaign.config, **said}
+    if config != lab.campaign.config:
+        lab.ledger.set_campaign(lab.campaign.id, config=config)
+    return dataclasses.replace(lab, campaign=dataclasses.replace(lab.campaign, config=config))
 
 
 def _conclude(lab: Lab, work: CampaignRun, reason: str) -> None:

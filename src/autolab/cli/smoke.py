@@ -12,7 +12,7 @@ import click
 import yaml
 
 from autolab.cli import options
-from autolab.cli.executors import Place, executor_for, job_settings
+from autolab.cli.executors import Place, check_names, executor_for, job_settings
 from autolab.errors import LabError
 from autolab.hub.connection import connect
 from autolab.hub.jobs.flavors import hardware
@@ -37,6 +37,7 @@ def smoke(
 
     In a lab its image and packages are tried; the lab itself is not touched.
     """
+    check_names(namespace, bucket)
     place = Place("hf-jobs", flavor or hardware(connect())[0].name, namespace, bucket)
     with tempfile.TemporaryDirectory(prefix="autolab-smoke-") as scratch:
         root = _write_task(Path(scratch), directory)
@@ -76,9 +77,10 @@ def _write_task(scratch: Path, directory: Path) -> Path:
         text = resources.files("autolab.cli").joinpath(f"templates/smoke/{name}").read_text(encoding="utf-8")
         (scratch / name).write_text(text, encoding="utf-8")
     try:
-        jobs = load_task(options.find_root(directory)).jobs.model_dump(mode="json")
+        root = options.find_root(directory)
     except LabError:
         return scratch  # not in a lab: the usual image
+    jobs = load_task(root).jobs.model_dump(mode="json")
     with open(scratch / "task.yaml", "a", encoding="utf-8") as file:
         yaml.safe_dump({"jobs": jobs}, file)
     return scratch

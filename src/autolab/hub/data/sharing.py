@@ -185,7 +185,12 @@ def warm(api: HfApi, cache: Path, task: str, repo: str) -> tuple[list[str], list
             raise _nothing(task)
         for folder in here.values():
             _need_same(folder, there)
-        sent = [folder for name, folder in here.items() if name not in there]
+        listed = repo_files(api, repo, revision, "content")
+        sent = [
+            folder
+            for name, folder in here.items()
+            if name not in there or f"content/{folder.content}/{MANIFEST}" not in listed
+        ]
         for folder in sent:
             check_folder(folder)
         if sent:
