@@ -90,6 +90,12 @@ def toy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A lab with the toy task, beside whatever else a test makes."""
+    return write_toy(tmp_path / "lab")
+
+
+@pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub, with the client of this process pointed at it."""
     with HubServer(tmp_path / "hub") as server:

@@ -43,11 +43,6 @@ FILES = {
 }
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    return write_toy(tmp_path / "lab")
-
-
 def prepared(lab: Path, name: str = FOLDER, files: dict[str, bytes] = FILES) -> Path:
     folder = lab / ".autolab" / "cache" / name
     for path, data in files.items():

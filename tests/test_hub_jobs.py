@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_toy
 from huggingface_hub import JobInfo, close_session
 from stand_ins.hub import ALICE, BOB, Fault, HubServer
 from stand_ins.hub.clock import now
@@ -44,11 +43,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setattr("autolab.hub.jobs.launching.time.sleep", lambda seconds: None)
         server.stuck = lambda job: True
         yield server
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    return write_toy(tmp_path / "lab")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import write_toy
 from huggingface_hub import close_session
 from publishing import finish, results
 from stand_ins.hub import ALICE, BOB, APaper, Fault, HubServer
@@ -22,11 +21,6 @@ pytestmark = pytest.mark.hub
 
 Script = Callable[..., tuple[int, str]]
 OPENAI_LIKE = "sk" + "-" + "proj" + "A1b2" * 8
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    return write_toy(tmp_path / "lab")
 
 
 @pytest.fixture

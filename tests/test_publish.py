@@ -35,11 +35,6 @@ HF = Path(sys.executable).parent / "hf"
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    return write_toy(tmp_path / "lab")
-
-
-@pytest.fixture
 def script(
     hub: HubServer, lab: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Script:

@@ -250,7 +250,7 @@ class CampaignRun:
             try:
                 result = await self.executor.run(job.bundle, job.measurement, slot)
             except Unstarted as reason:
-                self.drain(f"the budget is used up: {reason}" if reason.over_budget else str(reason))
+                self.drain(str(reason))
                 return
             finally:
                 self.running.pop(slot.index, None)

@@ -162,7 +162,7 @@ class Service:
         except Closed:
             return
         except Unstarted as reason:
-            self.drain(f"the budget is used up: {reason}" if reason.over_budget else str(reason))
+            self.drain(str(reason))
             return
         settle_ideas(self.lab)
         self._emit(Event("promoted" if _promoted(done) else "judged", done))

@@ -105,6 +105,7 @@ def verify(directory: Path, as_json: bool, repo: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Delete it; otherwise it is only shown.")
 def prune(directory: Path, as_json: bool, days: int, repo: str | None, bucket: str | None, yes: bool) -> None:
     """Delete what no campaign needs. `prepare` makes it anew, or the repo has it."""
+    check_names(None, bucket)
     root = options.find_root(directory)
     folder = _cache(root)
     used: set[str] = set()
@@ -120,7 +121,6 @@ def prune(directory: Path, as_json: bool, days: int, repo: str | None, bucket: s
         if yes and found.files:
             remove_files(api, found)
     files = {f"{repo}: {path}": size for path, size in found.files.items()} if found else {}
-    check_names(None, bucket)
     if bucket:
         api = connect(seconds=TRANSFER_SECONDS)
         left = stale_files(api, bucket, days, jobs)

@@ -191,18 +191,29 @@ def read_result(bundle: Path) -> MeasurementResult | None:
     """
     path = bundle / RESULT
     try:
-        if path.stat().st_size > _RESULT_LIMIT:
+        with open(path, "rb") as file:
+            return parse_result(file.read(_RESULT_LIMIT + 1), str(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _no_result(error, str(path)) from None
+
+
+def parse_result(content: bytes, where: str) -> MeasurementResult:
+    """The result in the bytes of a measurement.json. Raises LabError that names `where`."""
+    try:
+        if len(content) > _RESULT_LIMIT:
             raise ValueError("it is too large")
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(content)
         if not isinstance(raw, dict):
             raise ValueError("it is not an object")
         return _checked(raw)
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError, RecursionError, OSError) as error:
-        raise LabError(
-            f"not a measurement: {error}", where=str(path), mend="remove the file; it is redone"
-        ) from None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _no_result(error, where) from None
+
+
+def _no_result(error: Exception, where: str) -> LabError:
+    return LabError(f"not a measurement: {error}", where=where, mend="remove the file; it is redone")
 
 
 def _checked(raw: dict[str, Any]) -> MeasurementResult:

@@ -21,11 +21,7 @@ from autolab.task import Task
 
 class Unstarted(LabError):
     """A measurement could not begin, or not be followed to its end, and the campaign ends; a later process goes on
-    with it. `over_budget`: it could cost more than is left."""
-
-    def __init__(self, what: str, *, over_budget: bool = False) -> None:
-        super().__init__(what)
-        self.over_budget = over_budget
+    with it."""
 
 
 class Executor(Protocol):

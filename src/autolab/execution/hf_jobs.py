@@ -226,7 +226,7 @@ class HfJobsExecutor:
                 )  # fmt: skip
             except OverBudget as problem:
                 if not problem.committed or self._hub.winding_down.is_set():
-                    raise Unstarted(str(problem), over_budget=True) from None
+                    raise Unstarted(f"the budget is used up: {problem}") from None
             await self._watch.room()  # what runs may turn out to cost less than it could
 
     def _timeout(self, measurement: Measurement) -> int:

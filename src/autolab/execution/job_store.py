@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autolab.errors import LabError
-from autolab.execution.bundle import RUNNER_FILES, MeasurementResult, read_result
+from autolab.execution.bundle import RUNNER_FILES, MeasurementResult, parse_result
 from autolab.execution.bundle_folder import LOG, RESULT
 from autolab.hub.connection import explained, need_token
 from autolab.hub.untrusted import one_line
@@ -138,7 +138,7 @@ def take_result(
     if said[2] != hashlib.sha256(found[RESULT]).hexdigest():
         raise Forged("the result's hash is not the one in the receipt")
     try:
-        result = _parsed(found[RESULT])
+        result = parse_result(found[RESULT], RESULT)
     except LabError as problem:
         raise Forged(problem.what) from None
     if result.id != measurement:
@@ -191,19 +191,11 @@ def shared_result(api: HfApi, bucket: str, key: str) -> tuple[str, MeasurementRe
         return None
     try:
         entry: dict[str, Any] = json.loads(found)
-        result = _parsed(entry["result"].encode())
+        result = parse_result(entry["result"].encode(), key)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, LabError):
         return None
     named = entry.get("key") == key and entry.get("measurement") == result.id and _NAME.fullmatch(result.id)
     return (result.id, result) if named and is_shareable(result) else None
-
-
-def _parsed(content: bytes) -> MeasurementResult:
-    with tempfile.TemporaryDirectory(prefix="autolab-result-") as scratch:
-        (Path(scratch) / RESULT).write_bytes(content)
-        result = read_result(Path(scratch))
-    assert result is not None
-    return result
 
 
 # the bucket -----------------------------------------------------------------------------------------
