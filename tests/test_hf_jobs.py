@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +24,9 @@ from autolab.campaign.single import run_all
 from autolab.cli.begin import new_campaign
 from autolab.cli.executors import Place, executor_for
 from autolab.errors import LabError
-from autolab.execution import job_store
+from autolab.execution import job_store, machine
 from autolab.execution.executor import Executor
+from autolab.execution.hf_jobs import host_name
 from autolab.hub.connection import connect
 from autolab.lab import Lab, open_lab
 from autolab.ledger.records import Proposal, Status
@@ -78,12 +80,26 @@ def test_every_trial_names_its_job_and_its_cost(finished: Finished) -> None:
     table, bill = rows(finished.lab.root / TABLE), finished.hub.bill()
     assert [row["executor"] for row in table[1:]] == ["hf-jobs"] * 3
     assert all(row["job_id"] in bill for row in table)
-    assert sum(float(row["cost_usd"]) for row in table) == pytest.approx(sum(bill.values()), rel=1e-6)
+    # A control is what another trial needed: it costs the campaign, and is in nobody's row.
+    own = sum(job.cost() for job in finished.hub.jobs.values() if job.labels["stage"] != "control-1")
+    assert sum(float(row["cost_usd"]) for row in table) == pytest.approx(own, rel=1e-6)
     assert all_is_counted(finished.lab, finished.hub)
 
 
+def _stages(hub: HubServer, before: int = 0) -> Counter[str]:
+    """How many jobs of which stage were launched after the first so many."""
+    return Counter(job.labels["stage"] for job in list(hub.jobs.values())[before:])
+
+
+def test_every_job_says_what_machine_it_ran_on(finished: Finished) -> None:
+    here = host_name("cpu-basic", machine.describe(gpu=False))
+    ledger = finished.lab.ledger
+    assert {m.host for trial in ledger.trials() for m in ledger.measurements(trial.number)} == {here}
+
+
 def test_each_measurement_is_one_job(finished: Finished) -> None:
-    assert len(launches(finished.hub)) == len(set(launches(finished.hub))) == 7
+    assert len(launches(finished.hub)) == len(set(launches(finished.hub)))
+    assert _stages(finished.hub) == {"screen": 3 + 3, "replicate": 2, "control-1": 3, "confirm": 2}
 
 
 def test_labels_say_what_a_job_is_in_letters_that_the_hub_allows(finished: Finished) -> None:
@@ -114,25 +130,26 @@ def test_a_launch_carries_no_token_and_no_secret(finished: Finished) -> None:
 
 
 @needs_bubblewrap
-def test_the_same_campaign_again_pays_for_nothing(finished: Finished) -> None:
+def test_the_same_campaign_again_pays_for_fresh_controls_alone(finished: Finished) -> None:
     before = len(finished.hub.jobs)
     lab, ledger = finished.lab, finished.lab.ledger
     again = new_campaign(lab.root, ledger, profile=None, slots=2, place=JOBS, max_usd=None)
     assert run(again, SCRIPT) == "all trials are done"
-    assert len(finished.hub.jobs) == before
+    assert _stages(finished.hub, before) == {"control-1": 3}
     found, first = outcome(again), outcome(lab)
     assert [trial[:4] for trial in found] == [trial[:4] for trial in first]
     measured = [m for t in ledger.trials(again.campaign.id) for m in ledger.measurements(t.number)]
+    copies = [m for m in measured if m.stage != "control-1"]
     lab_name = ledger.meta("lab") or ""
-    assert all(m.cached_from.startswith(lab_name) and not m.cost_usd and not m.job for m in measured)
+    assert all(m.cached_from.startswith(lab_name) and not m.cost_usd and not m.job for m in copies)
 
 
 @needs_bubblewrap
-def test_a_colleague_who_shares_the_bucket_pays_for_nothing(finished: Finished) -> None:
+def test_a_colleague_who_shares_the_bucket_pays_for_fresh_controls_alone(finished: Finished) -> None:
     before = len(finished.hub.jobs)
     colleague = begin(write_toy(finished.root / "colleague"))
     assert run(colleague, [0.6]) == "all trials are done"
-    assert len(finished.hub.jobs) == before
+    assert _stages(finished.hub, before) == {"control-1": 3}
     assert [trial[:4] for trial in outcome(colleague)] == [trial[:4] for trial in outcome(finished.lab)][:2]
     (first, *_) = colleague.ledger.measurements(1)
     assert first.cached_from.startswith(finished.lab.ledger.meta("lab") or "?")

@@ -30,6 +30,7 @@ from cloud import (
 from measuring import wait_until
 from scripted import Scripted
 from stand_ins.hub import Fault, HubServer
+from stand_ins.hub.jobs import Job
 
 from autolab.campaign.loop import CampaignRun, Limits
 from autolab.campaign.serve import Service
@@ -53,19 +54,28 @@ place, hub, patch = quick_place, quick_hub, quick_patch
 # money ----------------------------------------------------------------------------------------------
 
 
-def test_the_budget_is_never_exceeded_counting_what_still_runs(tmp_path: Path, hub: HubServer) -> None:
+def test_the_budget_is_never_exceeded_counting_what_still_runs(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    # The first candidate is better, and measured in turn with the master; the second one is not.
+    levels = '{"0001": 1.4, "0002": 1.0}.get(spec["id"].split("-")[1], 9.0)'
+    quick_runner(patch, f'result["metrics"]["loss"] += {levels}')
     held: list[float] = []
 
+    def most(job: Job) -> float:
+        return MOST * (8 / 7 if job.labels["stage"] == "confirm" else 1)  # a minute more to look closely
+
     def look(job: object) -> bool:
-        running = [j for j in hub.jobs.values() if j.finished is None]
-        held.append(sum(j.cost() for j in hub.jobs.values() if j.finished) + MOST * len(running))
+        jobs = hub.jobs.values()
+        held.append(sum(job.cost() if job.finished else most(job) for job in jobs))
         return False
 
     hub.stuck = look
     lab = begin(tmp_path / "toy", slots=4)
-    limit = 2 * MOST + 0.0001
+    limit = 3 * MOST + 0.0001
     assert run(lab, [0.2, 0.3], slots=4, max_usd=limit) == "all trials are done"
-    assert len(held) >= 4 and max(held) <= limit + 1e-9
+    assert len(held) == 2 + (1 + 2 + 3 + 2) + 1 and max(held) <= limit + 1e-9
+    assert all_is_counted(lab, hub)
 
 
 def test_a_budget_that_is_used_up_ends_the_campaign_and_a_larger_one_goes_on(
@@ -211,6 +221,35 @@ def test_jobs_that_nobody_waits_for_any_more_are_ended_at_the_start(tmp_path: Pa
     assert run(begin(tmp_path / "toy"), [0.6], listener=lambda work, event: heard.append(event.text))
     assert job.stage == "CANCELED" and any(job.id in text for text in heard)
     assert all_is_counted(lab, hub)
+
+
+@pytest.mark.parametrize(("stage", "ended"), [("control-1", True), ("certify", False)])
+def test_a_job_of_the_finished_master_goes_on_while_its_result_is_wanted(
+    tmp_path: Path, hub: HubServer, stage: str, ended: bool
+) -> None:
+    lab = begin(tmp_path / "toy")
+    assert run(lab) == "all trials are done"
+    master, candidate = lab.ledger.trial(1), lab.open_trial(role="worker", agent="")
+    wanted = Measurement(f"{master.id}-{stage}-0-1", master.number, stage, seed=1, eval_seed=2)
+    lab.ledger.start_measurement(wanted)
+    row = reserve(
+        lab.ledger, lab.campaign.id, wanted, bundle="", flavor="cpu-basic", most_usd=MOST, limit=None
+    )
+    job = put_job(hub, {"launch": row.ticket})
+    note_job(lab.ledger, row.ticket, id=job.id, stage="RUNNING")
+
+    async def begin_again() -> None:
+        executor = executor_for(lab, 1, place=JOBS)
+        assert isinstance(executor, HfJobsExecutor)
+        executor.adopt([])
+        assert executor._watch._tidying is not None
+        await executor._watch._tidying
+
+    asyncio.run(begin_again())
+    assert not job.cancelled
+    lab.refuse(candidate.number, Status.PROPOSAL_FAILED, "nobody answered")
+    asyncio.run(begin_again())
+    assert job.cancelled == ended
 
 
 # what a reservation is worth ------------------------------------------------------------------------

@@ -28,19 +28,22 @@ from cloud import (
     run,
     started,
 )
+from conftest import TASK, write_toy
 from hf_xet import XetObjectNotFoundError  # type: ignore[import-untyped]
 from huggingface_hub import HfApi
 from stand_ins.hub import ALICE, Fault, HubServer, buckets
 from stand_ins.hub.jobs import Job
 
 from autolab.campaign.loop import CampaignRun, Event
+from autolab.cli.executors import executor_for
 from autolab.errors import LabError
 from autolab.execution import hf_jobs, job_launch, patience
 from autolab.hub.connection import Missing, Unavailable, connect, explained
 from autolab.lab import Lab
 from autolab.ledger import jobs as ledger_jobs
 from autolab.ledger.jobs import reserve
-from autolab.ledger.records import Status, TrialState
+from autolab.ledger.observations import observations
+from autolab.ledger.records import Measurement, Status, TrialState
 
 pytestmark = pytest.mark.hub
 
@@ -250,6 +253,86 @@ def test_a_shared_number_that_a_program_could_have_forged_is_not_believed(
     text = buckets.read_file(hub, BUCKET, path)
     connect().batch_bucket_files(BUCKET, add=[(text.replace(b"bubblewrap", b"none"), path)])
     assert not measure(begin(tmp_path / "colleague")).cached_from
+
+
+@pytest.mark.parametrize(
+    ("stage", "shared"),
+    [
+        ("screen", True),
+        ("replicate", True),
+        ("confirm", True),
+        ("control-1", False),
+        ("replay-screen", False),
+        ("certify", False),
+    ],
+)
+def test_what_is_wanted_as_fresh_evidence_is_never_taken_from_elsewhere(
+    tmp_path: Path, hub: HubServer, stage: str, shared: bool
+) -> None:
+    sealed = TASK.replace("name: loss,", "name: loss, sealed: sealed_loss,")
+    labs = [begin(write_toy(tmp_path / name, task=sealed)) for name in ("first", "colleague")]
+
+    def measured(lab: Lab, name: str) -> Measurement:
+        executor, trial = executor_for(lab, 1, place=JOBS), lab.ledger.trial(1)
+        wanted = Measurement(f"{trial.id}-{name}", 1, stage, seed=1, eval_seed=2)
+        bundle = executor.stage(wanted, lab.program(trial))
+        lab.ledger.start_measurement(wanted)
+        done = asyncio.run(executor.run(bundle, wanted, executor.slots[0]))
+        lab.ledger.finish_measurement(done)
+        return done
+
+    own = [measured(labs[0], name) for name in ("a", "b")]
+    theirs = measured(labs[1], "a")
+    reused = f"{labs[0].ledger.trial(1).id}-a" if shared else ""
+    assert [m.cached_from for m in (*own, theirs)] == ["", reused, reused]
+    assert len(hub.jobs) == (1 if shared else 3)
+    assert any(path.startswith("measurements/") for path in hub.buckets[BUCKET].files) == shared
+
+
+# the machines of one flavor -------------------------------------------------------------------------
+
+EPYC, XEON = "x86_64 AMD EPYC 7R13 Processor 25/1/1", "x86_64 Intel(R) Xeon(R) CPU @ 2.90GHz 6/106/6"
+
+
+@pytest.mark.parametrize(
+    ("flavor", "machine", "name"),
+    [
+        ("cpu-basic", EPYC, "cpu-basic (x86_64 AMD EPYC 7R13 25/1/1)"),
+        ("cpu-basic", XEON, "cpu-basic (x86_64 Intel Xeon 2.90GHz 6/106/6)"),
+        ("l4x1", f"NVIDIA L4, {EPYC}", "l4x1 (NVIDIA L4, x86_64 AMD EPYC 7R13 25/1/1)"),
+        ("cpu-basic", "a\x1b[1mb\u202e\n", "cpu-basic (a[1mb)"),
+        ("cpu-basic", "", "cpu-basic"),
+    ],
+)
+def test_a_host_is_a_flavor_and_a_kind_of_machine(flavor: str, machine: str, name: str) -> None:
+    assert hf_jobs.host_name(flavor, machine) == name
+
+
+def test_a_long_host_name_is_cut_and_still_its_own() -> None:
+    names = {hf_jobs.host_name("cpu-basic", "x" * 100 + end) for end in "ab"}
+    assert len(names) == 2 and all(len(name) <= 80 for name in names)
+
+
+def test_jobs_on_two_kinds_of_machines_are_not_compared_with_each_other(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    quick_runner(patch, f"result['machine'] = ({EPYC!r}, {XEON!r})['-screen-1-' in spec['id']]")
+    lab = begin(tmp_path / "toy")
+    run(lab)
+    seen = observations(lab.ledger, lab.campaign.id, lab.campaign.baseline)
+    assert {one.host for one in seen} == {hf_jobs.host_name("cpu-basic", kind) for kind in (EPYC, XEON)}
+
+
+def test_a_result_of_an_older_runner_is_of_the_flavor(tmp_path: Path, hub: HubServer) -> None:
+    assert measure(begin(tmp_path / "toy")).host == "cpu-basic"
+
+
+def test_a_shared_result_is_of_the_machine_that_measured_it(
+    tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
+) -> None:
+    quick_runner(patch, f"result['machine'] = {EPYC!r}")
+    own, theirs = (measure(begin(tmp_path / name)) for name in ("toy", "colleague"))
+    assert theirs.cached_from == own.id and theirs.host == own.host == hf_jobs.host_name("cpu-basic", EPYC)
 
 
 # the Hub lets nothing through -----------------------------------------------------------------------

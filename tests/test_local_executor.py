@@ -16,9 +16,10 @@ from measuring import BOTH, BUDGET, EVALUATE, HONEST, Bundle, needs_bubblewrap, 
 
 from autolab.errors import LabError
 from autolab.execution import local
-from autolab.execution.bundle import MeasurementSpec, read_result, write_bundle
+from autolab.execution.bundle import MeasurementResult, MeasurementSpec, read_result, write_bundle
+from autolab.execution.executor import finished
 from autolab.execution.local import Slot, discover_slots, measure, reap_orphans
-from autolab.ledger.records import Status
+from autolab.ledger.records import Measurement, Status
 
 SLEEP = "import time\ntime.sleep(60)\n"
 DAEMON = "import os\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n" + SLEEP
@@ -78,6 +79,8 @@ def test_a_bundle_is_refused_whole(tmp_path: Path) -> None:
         '{"id": "m1"}',
         '{"id": "m1", "status": "great", "cause": "", "host": "", "sandbox": "", "evidence": "", "log_excerpt": ""}',
         '{"id": 1, "status": "ok"}',
+        '{"id": "m1", "status": "ok", "cause": "", "host": "", "sandbox": "", "evidence": "", "log_excerpt": "",'
+        ' "machine": 1}',
         "[" * 100000,
     ],
 )
@@ -85,6 +88,13 @@ def test_a_result_that_no_runner_wrote_is_refused(tmp_path: Path, text: str) -> 
     (tmp_path / "measurement.json").write_text(text)
     with pytest.raises(LabError, match="not a measurement"):
         read_result(tmp_path)
+
+
+def test_the_host_is_the_machines_name_or_else_its_kind() -> None:
+    wanted = Measurement("m1", 1, "screen", 1, 1)
+    for name, host in (("here", "here"), ("", "x86_64 AMD EPYC")):
+        result = MeasurementResult("m1", Status.OK, host=name, machine="x86_64 AMD EPYC")
+        assert finished(wanted, result, 0).host == host
 
 
 @pytest.mark.parametrize("metrics", [{"score": float("nan")}, {"score": "7"}, {"score": True}, [1]])

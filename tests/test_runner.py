@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from measuring import BOTH, EVALUATE, HONEST, RUNNER, Bundle, needs_bubblewrap, reporting, wait_until
 
-from autolab.execution import output, process_tree
+from autolab.execution import machine, output, process_tree
 
 SPIN = "while True: pass\n"
 SLEEP = "import time\ntime.sleep(60)\n"
@@ -43,6 +43,7 @@ def test_an_honest_program_is_measured(tmp_path: Path, mode: str) -> None:
     assert "hello" in bundle.log()
     assert "hello" in result["log_excerpt"]
     assert result["host"] == os.uname().nodename
+    assert result["machine"] == machine.describe(gpu=False)
 
 
 def test_a_measured_bundle_is_not_measured_again(tmp_path: Path) -> None:
@@ -93,8 +94,8 @@ def test_the_environment_of_training_is_the_contract_and_nothing_else(tmp_path: 
     expected = {
         *("PATH", "HOME", "LANG", "PYTHONHASHSEED", "EXTRA"),
         *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
-        *("AUTOLAB_DATA", "AUTOLAB_ARTIFACT", "AUTOLAB_CLOCK", "AUTOLAB_SEED", "AUTOLAB_PROFILE"),
-        "AUTOLAB_CPU_SECONDS",
+        *("AUTOLAB_DATA", "AUTOLAB_ARTIFACT", "AUTOLAB_CLOCK", "AUTOLAB_CURVE", "AUTOLAB_SEED"),
+        *("AUTOLAB_PROFILE", "AUTOLAB_CPU_SECONDS"),
     }
     assert set(env) - {"PWD", "TMPDIR", "LC_CTYPE"} == expected
     assert (env["AUTOLAB_SEED"], env["AUTOLAB_CPU_SECONDS"]) == ("3", "20.0")
@@ -479,6 +480,74 @@ def test_a_stop_during_evaluation_kills_the_evaluator(tmp_path: Path) -> None:
     runner.kill()
     runner.wait()
     assert wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+# --------------------------------------------------------------------------------------- the kind of machine
+
+XEON = """\
+processor\t: 0
+cpu family\t: 6
+model\t\t: 85
+model name\t: Intel(R) Xeon(R) Processor @ 2.50GHz
+stepping\t: 4
+
+processor\t: 1
+model\t\t: 143
+"""
+ARM = "processor\t: 0\nCPU implementer\t: 0x41\nCPU variant\t: 0x1\nCPU part\t: 0xd40\nCPU revision\t: 1\n"
+H200 = "Model: \t\t NVIDIA H200\nIRQ:   \t\t 85\nGPU UUID: \t GPU-1\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "said"),
+    [
+        (XEON, " Intel(R) Xeon(R) Processor @ 2.50GHz 6/85/4"),
+        (ARM, " 0x41/0x1/0xd40/1"),
+        ("model name : \x1b[1mred\x07 \u202ename\n", " red name"),
+        (None, ""),
+    ],
+    ids=["x86", "ARM", "not printable", "none"],
+)
+def test_a_machine_is_its_architecture_and_its_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str | None, said: str
+) -> None:
+    monkeypatch.setattr(machine, "CPUINFO", str(tmp_path / "cpuinfo"))
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert machine.describe(gpu=False) == os.uname().machine + said
+
+
+def test_a_machine_has_a_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "CPUINFO", str(tmp_path / "cpuinfo"))
+    (tmp_path / "cpuinfo").write_text("model name : " + "x" * 3000)
+    assert len(machine.describe(gpu=False)) == machine.LONGEST
+
+
+def test_gpus_are_those_that_the_driver_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "GPUS", str(tmp_path))
+    for slot in ("0000:04:00.0", "0000:05:00.0"):
+        (tmp_path / slot).mkdir()
+        (tmp_path / slot / "information").write_text(H200)
+    assert machine.describe(gpu=True) == "NVIDIA H200, " + machine.describe(gpu=False)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"), [("echo NVIDIA L4; echo NVIDIA L4", "NVIDIA L4, "), ("echo No devices; exit 9", "")]
+)
+def test_where_the_driver_shows_no_gpu_nvidia_smi_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    monkeypatch.setattr(machine, "GPUS", str(tmp_path / "none"))
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert machine.describe(gpu=True) == said + machine.describe(gpu=False)
+
+
+def test_without_any_sign_of_a_gpu_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "GPUS", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.describe(gpu=True) == machine.describe(gpu=False)
 
 
 # --------------------------------------------------------------------------------------- JSON without json

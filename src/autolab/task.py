@@ -12,7 +12,17 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from autolab.errors import LabError
 
@@ -22,6 +32,7 @@ TASK_FILE = "task.yaml"
 Number = Annotated[float, Field(strict=True)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=1e9)]
 Count = Annotated[int, Field(strict=True, gt=0, le=10**15)]
+MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$")]
 
 
 class _Strict(BaseModel):
@@ -33,19 +44,37 @@ class _Strict(BaseModel):
 class Metric(_Strict):
     """What is measured. `bounds` are the values that a sane evaluation can give; others are `illegal`.
 
-    A gain of `min_effect` or less is no difference, however small the noise.
+    A gain of `min_effect` or less is no difference, however small the noise. `sealed` is the name of what the
+    evaluator reports in stage `certify`, on a split that is looked at in no other; None: there is no such split.
+    `deterministic` says that the same program always scores the same, so that one measurement is evidence enough;
+    without it, replicates that are identical mean that the noise is unknown.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$")
+    name: MetricName
     direction: Literal["minimize", "maximize"] = "minimize"
     bounds: tuple[Number, Number] | None = None
     min_effect: Number = Field(default=0.0, ge=0)
+    sealed: MetricName | None = None
+    deterministic: Annotated[bool, Field(strict=True)] = False
+
+    def reported(self, stage: str) -> str:
+        """The name under which the evaluator reports the score in a measurement's stage."""
+        return self.sealed if stage == "certify" and self.sealed is not None else self.name
 
     @model_validator(mode="after")
-    def _ordered(self) -> Metric:
+    def _consistent(self) -> Metric:
         if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
             raise ValueError("bounds must be [low, high] with low < high")
+        if self.sealed == self.name:  # an evaluator that ignores the stage would certify what was searched on
+            raise ValueError("sealed must be another name than the metric's")
         return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys of later versions that the task does not use: what is hashed and sent stays as it was."""
+        told: dict[str, Any] = dump(self)
+        unused = {"sealed": None, "deterministic": False}
+        return {key: value for key, value in told.items() if key not in unused or value != unused[key]}
 
 
 class Budget(_Strict):
@@ -73,6 +102,16 @@ class Budget(_Strict):
         if self.cpu_seconds is not None and self.tokens is not None:
             raise ValueError("give cpu_seconds or tokens, not both")
         return self
+
+
+class EarlyAbort(_Strict):
+    """When to stop a screening run whose learning curve is far outside the master's band.
+
+    `sds`: by how many standard deviations; `start` (`from` in task.yaml): from which share of the budget on.
+    """
+
+    sds: Number = Field(default=6, gt=0, le=1e6)
+    start: Number = Field(default=0.3, ge=0, lt=1, validation_alias=AliasChoices("from", "start"))
 
 
 class Gate(_Strict):
@@ -133,6 +172,14 @@ class Profile(_Strict):
     flavor: str | None = None
 
 
+class Promotion(_Strict):
+    """What it takes to become master: `level` is how many false promotions a whole campaign may expect, `target` the
+    effect, in standard deviations of one run, that is found with about 95 % probability (docs/statistics.md)."""
+
+    level: Number = Field(default=0.05, gt=0, le=1)
+    target: Number = Field(default=2.0, ge=0.25, le=20)
+
+
 class Jobs(_Strict):
     """What cloud jobs run in: a container image, and packages to install when a job starts (better: none)."""
 
@@ -150,11 +197,13 @@ class Task(_Strict):
     commands: Commands
     budget: Budget = Budget()
     gates: tuple[Gate, ...] = ()
+    early_abort: EarlyAbort | None = None
     objective: Literal["metric", "wallclock"] = "metric"
     surfaces: dict[str, str] = {}
     moves: tuple[Move, ...] = ()
     profiles: dict[str, Profile] = {}
     jobs: Jobs = Jobs()
+    promotion: Promotion = Promotion()
     root: Path = Field(default=Path(), exclude=True)
     profile: str = "cpu"
 
@@ -177,6 +226,8 @@ class Task(_Strict):
         both = set(self.editable) & set(self.protected)
         if both:
             raise ValueError(f"{sorted(both)[0]!r} is both editable and protected")
+        if self.metric.sealed is not None and (self.self_reported or self.objective == "wallclock"):
+            raise ValueError("metric.sealed needs an evaluate command, and the metric as the objective")
         for name, profile in self.profiles.items():
             unknown = set(profile.budget) - set(Budget.model_fields)
             if unknown:
@@ -202,13 +253,18 @@ class Task(_Strict):
         """Which sort of slot a measurement needs."""
         return self.profiles[self.profile].kind if self.profile in self.profiles else "cpu"
 
+    @property
+    def sign(self) -> float:
+        """+1 if a higher score is better, -1 if a lower one is, as seconds are."""
+        return 1.0 if self.objective == "metric" and self.metric.direction == "maximize" else -1.0
+
     def better(self, a: float, b: float) -> bool:
         """Is score `a` strictly better than `b`?"""
-        return a < b if self.metric.direction == "minimize" else a > b
+        return self.gain(a, b) > 0
 
     def gain(self, score: float, reference: float) -> float:
         """How much better `score` is than `reference`; positive is better, whatever the direction."""
-        return reference - score if self.metric.direction == "minimize" else score - reference
+        return self.sign * (score - reference)
 
 
 class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -301,11 +357,14 @@ def comparability_key(task: Task, data_manifest: str, hardware: str | None = Non
     """16 hex digits; scores are compared only within one key.
 
     Hash of the task's spec, protected files (the evaluator among them), data manifest (its text),
-    budget and hardware class. What does not change a score is left out: surfaces, moves, other profiles.
+    budget and hardware class. What does not change a score is left out: surfaces, moves, other profiles, and what the
+    metric says about its sealed split and its noise.
     """
     spec = task.model_dump(
         mode="json", include={"name", "metric", "editable", "commands", "gates", "objective"}
     )
+    for name in ("sealed", "deterministic"):
+        spec["metric"].pop(name, None)
     digest = hashlib.sha256()
     parts: list[Any] = [
         spec,

@@ -20,19 +20,28 @@ from typing import Any, Literal
 
 from autolab.errors import LabError
 from autolab.execution.bundle_folder import RESULT, SPEC
-from autolab.ledger.records import Status
+from autolab.execution.curve import POINTS
+from autolab.ledger.records import Band, Curve, Status
 from autolab.task import Task
 
 # What to ship, side by side, to a machine where autolab is not installed; runner.py is the program.
 RUNNER_FILES = (
-    *("runner.py", "measurement.py", "training.py", "artifact.py", "evaluation.py"),
+    *("runner.py", "measurement.py", "training.py", "curve.py", "artifact.py", "evaluation.py"),
     *("phase.py", "limits.py", "process_tree.py", "sandbox.py", "syscalls.py"),
-    *("bundle_folder.py", "run_log.py", "output.py", "outcome.py"),
+    *("bundle_folder.py", "run_log.py", "output.py", "outcome.py", "machine.py"),
 )
 _RESULT_LIMIT = 4 << 20  # bytes
 
 Stage = Literal["screen", "confirm", "certify"]
 Sandbox = Literal["bubblewrap", "none"]
+
+
+def evaluator_stage(stage: str) -> Stage:
+    """What the evaluator is told of a measurement's stage. Only `certify` itself looks at the sealed split, never a
+    replay of it."""
+    if stage == "certify":
+        return "certify"
+    return "confirm" if stage.endswith("confirm") else "screen"
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class MeasurementSpec:
     `data` is the prepared data folder, `pace` a recorded clock file to replay, `secret` hex digits for
     the evaluator alone. `profile` is the profile's name, which the program gets to know; with `gpu` it sees
     the NVIDIA devices, and only its resident memory is limited. Cores and device are given to the runner when
-    a slot is known.
+    a slot is known. `band` is what the recipe's learning curve may not exceed.
     """
 
     id: str
@@ -62,6 +71,7 @@ class MeasurementSpec:
     sandbox: Sandbox = "bubblewrap"
     environment: Mapping[str, str] = field(default_factory=dict)
     cpus: list[int] | None = None
+    band: Band = ()
 
 
 def spec_for(
@@ -75,9 +85,16 @@ def spec_for(
     sandbox: Sandbox,
     data: Path | None,
     pace: Path | None = None,
+    band: Band = (),
     python: str = sys.executable,
 ) -> MeasurementSpec:
-    """The spec of one measurement of a program of `task`."""
+    """The spec of one measurement of a program of `task`. Raises LabError to certify without a sealed split."""
+    if stage == "certify" and task.metric.sealed is None:
+        raise LabError(
+            f"{task.name} has no sealed split to certify on",
+            where="task.yaml",
+            mend="name what the evaluator reports in that stage in metric.sealed, and begin a new campaign",
+        )
     commands = task.commands
     return MeasurementSpec(
         id=id,
@@ -98,6 +115,7 @@ def spec_for(
         gpu=task.kind == "gpu",
         data=str(data.resolve()) if data else None,
         pace=str(pace.resolve()) if pace else None,
+        band=band,
         sandbox=sandbox,
     )
 
@@ -152,7 +170,8 @@ def _bytes(content: str | bytes) -> bytes:
 class MeasurementResult:
     """What the runner found; times in seconds, `metrics` empty unless the status is ok or gate_missed.
 
-    `clock`, `cause` and `log_excerpt` come from the measured program: never trust them, only show them.
+    `clock`, `curve`, `cause` and `log_excerpt` come from the measured program: never trust them, only show them.
+    `machine` is the kind that it ran on, as the runner saw it; empty in results of older runners.
     """
 
     id: str
@@ -174,6 +193,8 @@ class MeasurementResult:
     finished_at: float = 0.0
     clock: dict[str, Any] | None = None
     log_excerpt: str = ""
+    curve: Curve = ()
+    machine: str = ""
 
 
 def infra_error(id: str, cause: str) -> MeasurementResult:
@@ -220,6 +241,7 @@ def _checked(raw: dict[str, Any]) -> MeasurementResult:
     values: dict[str, Any] = {"id": _text(raw, "id"), "status": Status(_text(raw, "status"))}
     for name in ("cause", "host", "sandbox", "evidence", "log_excerpt"):
         values[name] = _text(raw, name)
+    values["machine"] = _text({"machine": "", **raw}, "machine")
     for name in (
         *("train_seconds", "train_cpu_seconds", "eval_seconds", "eval_cpu_seconds", "peak_memory_mb"),
         *("started_at", "finished_at"),
@@ -234,8 +256,17 @@ def _checked(raw: dict[str, Any]) -> MeasurementResult:
     if not isinstance(metrics or {}, dict):
         raise ValueError("metrics is not an object")
     values["clock"] = clock
+    values["curve"] = _curve(raw.get("curve", []))
     values["metrics"] = {str(name): _number(value, str(name)) for name, value in (metrics or {}).items()}
     return MeasurementResult(**values)
+
+
+def _curve(raw: Any) -> Curve:
+    points = tuple((_number(progress, "progress"), _number(value, "curve")) for progress, value in raw)
+    places = [progress for progress, _ in points]
+    if len(points) > POINTS or places != sorted(set(places)) or not all(0 <= place <= 1 for place in places):
+        raise ValueError("curve does not run from 0 to 1")
+    return points
 
 
 def _text(raw: dict[str, Any], name: str) -> str:

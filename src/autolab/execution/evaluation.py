@@ -30,7 +30,7 @@ def evaluate(measurement: Measurement) -> None:
     """Run the evaluator and raise the Outcome that it reports."""
     spec, bundle = measurement.spec, measurement.bundle
     stage = spec["stage"]
-    longer = 1 if stage == "screen" else 4  # confirmation looks at more
+    longer = 1 if stage == "screen" else 4  # the others look at more
     cpu = measurement.budget.get("eval_cpu_seconds")
     scorer_env = measurement.clean_environment("/tmp" if measurement.sandboxed else bundle.scratch)
     scorer_env["AUTOLAB_ARTIFACT"] = sandbox.ARTIFACT if measurement.sandboxed else bundle.collected
@@ -111,8 +111,10 @@ def _raise_reported(measurement: Measurement, reported: bytes) -> NoReturn:
         for name, value in (metrics if isinstance(metrics, dict) else {}).items()
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
     }
-    name = measurement.spec["metric"]["name"]
+    name, sealed = _score_name(measurement), measurement.spec["metric"].get("sealed")
     status, cause = result["status"], str(result.get("cause") or "")
+    if sealed in numbers and sealed != name:  # each look at that split is counted
+        raise Outcome("crash", f"the evaluator looked at {sealed} in stage {measurement.spec['stage']}")
     if status == "ok":
         value = metrics.get(name) if isinstance(metrics, dict) else None
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -124,9 +126,15 @@ def _raise_reported(measurement: Measurement, reported: bytes) -> NoReturn:
     raise Outcome(status, cause)
 
 
+def _score_name(measurement: Measurement) -> str:
+    """The metric that counts in this stage."""
+    metric: dict[str, str] = measurement.spec["metric"]
+    return metric["sealed" if measurement.spec["stage"] == "certify" else "name"]
+
+
 def _raise_for_score(measurement: Measurement, score: float) -> None:
     """Raise Outcome `nan` or `illegal` for a score that cannot be."""
-    name = measurement.spec["metric"]["name"]
+    name = _score_name(measurement)
     if abs(score) > ABSURD and math.isfinite(score):
         raise Outcome("illegal", f"score {score:g} cannot be")
     if not math.isfinite(score):

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autolab.errors import LabError
-from autolab.execution.bundle import MeasurementResult, Sandbox, read_result, spec_for, write_bundle
+from autolab.execution.bundle import (
+    MeasurementResult,
+    Sandbox,
+    evaluator_stage,
+    read_result,
+    spec_for,
+    write_bundle,
+)
 from autolab.execution.data import Data
 from autolab.execution.local import Slot, discover_slots, measure, reap_orphans
 from autolab.execution.sandbox import available
@@ -126,18 +133,20 @@ def stage_bundle(
     pace: Path | None = None,
     python: str = sys.executable,
 ) -> Path:
-    """Write the bundle of a measurement under its name, in place of an earlier one. Raises LabError."""
+    """Write the bundle of a measurement under its name, in place of an earlier one. Raises LabError, also to
+    certify without a sealed split."""
     _remove(runs / measurement.id)
     spec = spec_for(
         task,
         id=measurement.id,
         seed=measurement.seed,
         eval_seed=measurement.eval_seed,
-        stage="confirm" if measurement.stage.endswith("confirm") else "screen",
+        stage=evaluator_stage(measurement.stage),
         secret=secret,
         sandbox=sandbox,
         data=data,
         pace=pace,
+        band=measurement.band,
         python=python,
     )
     return write_bundle(runs / measurement.id, spec, program, protected)
@@ -156,7 +165,7 @@ def finished(measurement: Measurement, result: MeasurementResult, slot: int) -> 
         status=result.status,
         cause=result.cause,
         metrics=result.metrics,
-        host=result.host,
+        host=result.host or result.machine,
         sandbox=result.sandbox,
         evidence=result.evidence,
         train_seconds=result.train_seconds,
@@ -170,6 +179,8 @@ def finished(measurement: Measurement, result: MeasurementResult, slot: int) -> 
         started_at=result.started_at,
         finished_at=result.finished_at,
         log_excerpt=result.log_excerpt,
+        curve=result.curve,
+        band=(),
     )
 
 

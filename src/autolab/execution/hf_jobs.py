@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from autolab.errors import LabError
 from autolab.execution import job_store
-from autolab.execution.bundle import infra_error
+from autolab.execution.bundle import MeasurementResult, infra_error
 from autolab.execution.data import MANIFEST, Data
 from autolab.execution.executor import Unstarted, clear_bundle, finished, stage_bundle
 from autolab.execution.job_launch import (
@@ -41,6 +42,7 @@ from autolab.hub.connection import Missing, connect
 from autolab.hub.data.sharing import share
 from autolab.hub.jobs.flavors import Flavor
 from autolab.hub.jobs.listing import stage_of
+from autolab.hub.untrusted import one_line
 from autolab.ledger import jobs as rows
 from autolab.ledger.jobs import CloudJob, OverBudget
 from autolab.ledger.records import Campaign, Measurement
@@ -54,7 +56,10 @@ if TYPE_CHECKING:
 LATE_SECONDS = 90.0  # within which the files of a completed job must have arrived
 LATE_LOOK_SECONDS = 1.0
 MISSING_TRIES, MISSING_SECONDS = 3, 2.0  # to make anew what was deleted from the Hub, and between two tries
+REUSABLE = ("screen", "replicate", "confirm")  # stages that a repeated campaign need not pay for again
+HOST = 80  # characters of a host's name
 LAUNCH_SECONDS = 60.0  # for a launch to be answered or not, when the campaign is cancelled meanwhile
+_FILLER = re.compile(r"\((?:R|TM|C)\)|\b(?:CPU|Processor)\b|@", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,8 @@ class HfJobsExecutor:
             return None  # it only saves money; a bucket that was deleted is made anew by the launch
         if found is None:
             return None
-        return finished(measurement, found[1], 0).replace(cached_from=found[0], host=self.settings.flavor)
+        host = host_name(self.settings.flavor, found[1].machine)
+        return finished(measurement, found[1], 0).replace(cached_from=found[0], host=host)
 
     # launching -------------------------------------------------------------------------------------
 
@@ -354,19 +360,18 @@ class HfJobsExecutor:
                 await self._hub.call(
                     lambda: job_store.share_result(connect(), bucket, key, job.ticket, measurement.id)
                 )
-        return self._paid(job, finished(measurement, result, 0))
+        return self._paid(job, measurement, result)
 
     def _failed(self, job: CloudJob, measurement: Measurement, cause: str) -> Measurement:
         """The job, not the program, came to nothing; the lab tries again with another attempt."""
         result = infra_error(measurement.id, f"{cause[:300]} (job {job.id})")
-        return self._paid(job, finished(measurement, result, 0))
+        return self._paid(job, measurement, result)
 
-    def _paid(self, job: CloudJob, measured: Measurement) -> Measurement:
-        now = time.time()
-        # A container's host name says nothing; machines of one flavor are alike as far as anybody can know. Its clock
-        # may be ahead of ours.
+    def _paid(self, job: CloudJob, measurement: Measurement, result: MeasurementResult) -> Measurement:
+        now, measured = time.time(), finished(measurement, result, 0)
+        # Its clock may be ahead of ours.
         return measured.replace(
-            job=job.id or "", host=self.settings.flavor,
+            job=job.id or "", host=host_name(self.settings.flavor, result.machine),
             started_at=min(measured.started_at, now), finished_at=min(measured.finished_at, now),
         )  # fmt: skip
 
@@ -376,6 +381,17 @@ class HfJobsExecutor:
         return found
 
 
+def host_name(flavor: str, machine: str) -> str:
+    """Where a job ran, in at most HOST characters. A container's own name says nothing, and a flavor can be of several
+    kinds of machines, which are told apart here; `machine` is empty in results of older runners."""
+    kind = " ".join(_FILLER.sub(" ", one_line(machine, 4 * HOST)).split())
+    name = f"{flavor} ({kind})" if kind else flavor
+    if len(name) <= HOST:
+        return name
+    return f"{name[: HOST - 6].rstrip()}…{hashlib.sha256(name.encode()).hexdigest()[:4]})"
+
+
 def _is_reusable(measurement: Measurement) -> bool:
-    """A replay puts a result to the test, so it is always measured."""
-    return not measurement.stage.startswith("replay")
+    """Whether a result may stand in for an equal one. What is wanted as fresh evidence is always measured: replays,
+    controls, and each look at the sealed split."""
+    return measurement.stage in REUSABLE

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autolab.errors import LabError
+from autolab.execution.bundle import evaluator_stage
 from autolab.execution.job_store import BUNDLE, Packed, ensure_bucket
 from autolab.hub.connection import connect, explained
 from autolab.hub.jobs.flavors import Flavor, find_flavor, hardware
@@ -24,7 +25,7 @@ MOUNT = "/autolab"
 SLACK_SECONDS = 300  # of a job's time limit, for starting, copying data and handing back
 INSTALL_SECONDS = 600  # more of it where packages are installed first
 END_SECONDS = 30  # that the Hub may take to end a job whose time is over; they are paid for as well
-CONFIRM_EVALUATION = 4  # confirmation looks at more, and may take longer; see evaluation.py
+LONGER_EVALUATION = 4  # every stage but the first looks at more, and may take longer; see evaluation.py
 _INSTALL = (
     "set -e; if command -v uv >/dev/null; then uv venv -q /tmp/lab; uv pip install -q --python /tmp/lab/bin/python"
     ' "$@"; else python3 -m venv /tmp/lab; /tmp/lab/bin/pip install -q "$@"; fi; exec /tmp/lab/bin/python '
@@ -65,7 +66,7 @@ class Launch:
 
 def timeout_seconds(budget: Budget, stage: str, packages: Sequence[str]) -> int:
     """For how long a job may run: all limits of the measurement, and what comes before and after."""
-    evaluation = budget.eval_seconds * (CONFIRM_EVALUATION if stage.endswith("confirm") else 1)
+    evaluation = budget.eval_seconds * (1 if evaluator_stage(stage) == "screen" else LONGER_EVALUATION)
     more = INSTALL_SECONDS if packages else 0
     return math.ceil(budget.startup_seconds + budget.wall_seconds + evaluation) + SLACK_SECONDS + more
 

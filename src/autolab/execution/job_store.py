@@ -26,7 +26,7 @@ from autolab.execution.bundle import RUNNER_FILES, MeasurementResult, parse_resu
 from autolab.execution.bundle_folder import LOG, RESULT
 from autolab.hub.connection import explained, need_token
 from autolab.hub.untrusted import one_line
-from autolab.ledger.records import PASSING, Measurement
+from autolab.ledger.records import NOT_REUSED, Measurement
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -164,7 +164,7 @@ def measurement_key(program: str, comparability_key: str, measurement: Measureme
 def is_shareable(result: MeasurementResult) -> bool:
     """Whether others can rely on a result: it is of the program, and what is measured had no hand in the number."""
     judged = result.sandbox == "bubblewrap" and result.evidence == "measured"
-    return judged and result.status not in PASSING
+    return judged and result.status not in NOT_REUSED
 
 
 def share_result(api: HfApi, bucket: str, key: str, ticket: str, measurement: str) -> None:

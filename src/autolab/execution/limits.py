@@ -10,6 +10,7 @@ import stat
 
 TYPE_CHECKING = False  # as in typing, whose import would take long
 if TYPE_CHECKING:
+    from .curve import Curve
     from .process_tree import ProcessTree
 
 MB = 1 << 20
@@ -30,10 +31,12 @@ class Limits:
         processes: int,
         disk: int | None,
         writable: list[str],
+        curve: Curve | None = None,
     ) -> None:
         self.wall, self.cpu, self.idle = wall, cpu, idle
         self.memory, self.processes = memory, processes
         self.disk, self.writable = disk, writable
+        self.curve = curve
 
 
 class Progress:
@@ -65,6 +68,8 @@ def over_limit(
         verdict = over_disk(limits.writable, limits.disk)
         if verdict is not None:
             return verdict
+    if limits.curve is not None and (why := limits.curve.objection()) is not None:
+        return "aborted", why
     if used.runnable or used.cpu_seconds > progress.cpu or written > progress.output:
         progress.since, progress.cpu, progress.output = now, used.cpu_seconds, written
     elif limits.idle is not None and now - progress.since > limits.idle:

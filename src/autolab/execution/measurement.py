@@ -16,6 +16,7 @@ from .artifact import collect
 from .bundle_folder import RESULT, SPEC, Bundle, write_atomically
 from .evaluation import evaluate, self_reported
 from .limits import MB, over_cpu
+from .machine import describe
 from .outcome import Outcome, Stopped
 from .run_log import Log
 from .training import train
@@ -54,6 +55,8 @@ class Measurement:
             "exit_code": None,
             "signal": None,
             "clock": None,
+            "curve": [],
+            "machine": describe(gpu=self.gpu),
         }
         self.bwrap = ""
         if self.sandboxed:

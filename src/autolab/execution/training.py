@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 
+from . import curve as curves
 from . import process_tree, sandbox
 from .limits import Limits, over_cpu, over_disk, over_memory
 from .outcome import Outcome
@@ -52,6 +53,9 @@ def train(measurement: Measurement) -> None:
     # while it sets up.
     process_tree.become_subreaper()
     measurement.log.begin_phase("train")
+    curve = curves.Curve(
+        os.path.join(measurement.bundle.clock, curves.FILE), measurement.spec.get("band") or ()
+    )
     writable = [measurement.bundle.artifact, measurement.bundle.clock, measurement.bundle.scratch]
     try:
         ending = run_phase(
@@ -67,6 +71,7 @@ def train(measurement: Measurement) -> None:
                 processes=measurement.budget["processes"] + (2 if measurement.sandboxed else 0),
                 disk=measurement.disk,
                 writable=writable,
+                curve=curve,
             ),
             rlimits=measurement.rlimits(training=True),
             cpus=measurement.spec.get("cpus"),
@@ -80,6 +85,8 @@ def train(measurement: Measurement) -> None:
         for descriptor in keep:
             os.close(descriptor)
     measurement.note("train", ending)
+    curve.objection()  # what is left to read; a run that came to its end is not stopped any more
+    measurement.facts["curve"] = curve.points
     if ending.verdict is None and ending.cpu_seconds > (measurement.cpu_limit() or math.inf):
         ending.verdict = "timeout", over_cpu(ending.cpu_seconds, measurement.cpu_limit() or math.inf)
     if ending.verdict is None and ending.peak_memory > measurement.memory:
@@ -105,6 +112,7 @@ def _environment(measurement: Measurement) -> dict[str, str]:
     env = measurement.clean_environment("/tmp" if measurement.sandboxed else bundle.scratch)
     env["AUTOLAB_ARTIFACT"] = sandbox.ARTIFACT if measurement.sandboxed else bundle.artifact
     env["AUTOLAB_CLOCK"] = (sandbox.CLOCK if measurement.sandboxed else bundle.clock) + "/clock.json"
+    env["AUTOLAB_CURVE"] = f"{sandbox.CLOCK if measurement.sandboxed else bundle.clock}/{curves.FILE}"
     env["AUTOLAB_SEED"] = str(spec["seed"])
     if spec["data"]:
         env["AUTOLAB_DATA"] = sandbox.DATA if measurement.sandboxed else spec["data"]

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from autolab.ledger.agents import spent_usd
-from autolab.ledger.records import PASSING, Measurement
+from autolab.ledger.records import NOT_REUSED, Measurement
 from autolab.ledger.store import Ledger
 
 LAUNCHING = "LAUNCHING"
@@ -156,10 +156,15 @@ def count_jobs(ledger: Ledger, campaign: str) -> tuple[int, int]:
 
 
 def is_wanted(ledger: Ledger, job: CloudJob) -> bool:
-    """Whether somebody will still ask for the measurement that a job was launched for."""
+    """Whether somebody will still ask for the measurement that a job was launched for.
+
+    Finished trials are measured for others as well: a master as a control, while the candidate is undone.
+    A look at the sealed split that has begun is always wanted: to end it would cost a second look.
+    """
     row = ledger.rows.execute(
-        "SELECT 1 FROM measurement m JOIN trial t ON t.number = m.trial"
-        " WHERE m.id = ? AND m.status IS NULL AND t.state != 'done'",
+        "SELECT 1 FROM measurement m JOIN trial t ON t.number = m.trial WHERE m.id = ? AND m.status IS NULL"
+        " AND (t.state != 'done' OR m.stage = 'certify' OR EXISTS (SELECT 1 FROM trial u"
+        " WHERE u.campaign = t.campaign AND m.stage = 'control-' || u.ordinal AND u.state != 'done'))",
         (job.measurement,),
     ).fetchone()
     return row is not None
@@ -191,7 +196,7 @@ def measured_before(ledger: Ledger, key: str, program: str, measurement: Measure
     What may be of the machine or the moment (a timeout, say), was copied itself, was only reported by the program or
     ran without a sandbox does not count.
     """
-    passing = ", ".join(f"'{status}'" for status in sorted(PASSING))
+    passing = ", ".join(f"'{status}'" for status in sorted(NOT_REUSED))
     row = ledger.rows.execute(
         "SELECT m.id AS id, m.trial AS trial FROM measurement m JOIN trial t ON t.number = m.trial"
         " JOIN campaign c ON c.id = t.campaign WHERE t.program = ? AND c.key = ? AND m.stage = ? AND m.seed = ?"

@@ -32,10 +32,17 @@ class Status(enum.StrEnum):
     GATE_MISSED = "gate_missed"
     TAMPERED = "tampered"
     INFRA_ERROR = "infra_error"
+    ABORTED = "aborted"  # stopped early: its learning curve was far outside the master's band
 
 
 # What can be of the machine or of the moment, and need not happen to the same program again.
 PASSING = frozenset({Status.INFRA_ERROR, Status.TAMPERED, Status.TIMEOUT, Status.EVAL_TIMEOUT, Status.OOM})
+# No result to reuse elsewhere: whether a run is stopped early depends on the master of its campaign.
+NOT_REUSED = PASSING | {Status.ABORTED}
+
+# In rising progress: (progress 0..1, value), and (progress, lowest, highest, worst allowed).
+Curve = tuple[tuple[float, float], ...]
+Band = tuple[tuple[float, float, float, float], ...]
 
 
 class Verdict(enum.StrEnum):
@@ -46,6 +53,10 @@ class Verdict(enum.StrEnum):
     PROVISIONAL = "provisional"
     CONFIRMED = "confirmed"
     CERTIFIED = "certified"
+    SIMPLIFICATION = "simplification"
+
+
+PROMOTED = frozenset({Verdict.CONFIRMED, Verdict.CERTIFIED, Verdict.SIMPLIFICATION})  # became master
 
 
 class TrialState(enum.StrEnum):
@@ -107,6 +118,8 @@ class Measurement:
     job: str = ""  # the Hub's id of the job that it ran in
     cost_usd: float = 0.0  # what was paid for the machine
     cached_from: str = ""  # the measurement whose result this is: nothing ran, and it is no new evidence
+    curve: Curve = ()  # what the recipe said of its training: a rumour
+    band: Band = ()  # what its curve may not exceed; asked of the executor, never recorded
 
     def replace(self, **changes: Any) -> Measurement:
         """A copy with some fields changed."""
@@ -149,6 +162,19 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Observation:
+    """One scored measurement as statistics sees it. `at` is the ordinal of the trial for which it was made: the
+    campaign's own clock, which, unlike the time of day, is the same when a campaign is repeated."""
+
+    program: str
+    host: str
+    score: float
+    at: int
+    stage: str = "screen"
+    campaign: str = ""
+
+
+@dataclass(frozen=True)
 class Promotion:
     """One change of the master, with the evidence for it."""
 
@@ -162,6 +188,49 @@ class Promotion:
     score_high: float
     gain: float
     reason: str
+    at: float
+    kind: str = "improvement"  # baseline, improvement, simplification, or demotion: back to an earlier master
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The master as it is seen now: its score from every measurement made after it was selected, and its gain over
+    the program that it replaced (None for the baseline)."""
+
+    campaign: str
+    promotion: int
+    score: float
+    low: float
+    high: float
+    runs: int
+    gain: float | None
+    gain_se: float | None
+    noise_sd: float
+    noise_df: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A test that ended well, of a trial that is still being measured for the report."""
+
+    trial: int
+    promotion: int
+    verdict: Verdict
+    note: str
+    estimates: int
+
+
+@dataclass(frozen=True)
+class SealedLook:
+    """One look at the sealed split; `asked_by` is `promotion` or `hand`."""
+
+    number: int
+    campaign: str
+    trial: int
+    measurement: str
+    asked_by: str
+    status: Status
+    score: float | None
     at: float
 
 

@@ -98,4 +98,6 @@ def measurement_of(row: sqlite3.Row) -> Measurement:
         status=Status(row["status"]) if row["status"] else None,
         score=row["score"],
     )
-    return replace(base, **{**json.loads(row["record"]), "started_at": row["started_at"]})
+    record = json.loads(row["record"])
+    curve = tuple((progress, value) for progress, value in record.get("curve", ()))
+    return replace(base, **{**record, "started_at": row["started_at"], "curve": curve, "band": ()})
