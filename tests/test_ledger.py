@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 from old_ledgers import old_lab
+from publishing import finish, results
 
 from autolab.errors import LabError
 from autolab.ledger.agents import ideas, sessions
 from autolab.ledger.jobs import LAUNCHING, costs, count_jobs, measured_before, note_job, reserve
+from autolab.ledger.observations import observations
 from autolab.ledger.records import Measurement, Proposal, Status, TrialState, Verdict
 from autolab.ledger.store import Ledger
 from autolab.task import Edit
@@ -169,6 +171,27 @@ def test_an_upgrade_names_campaigns_after_their_lab_wherever_they_are_spoken_of(
         assert ledger.trial(open_one(ledger)).id == "3fa2-0004"
         again = ledger.create_campaign(name="c", task="t", key="k", config={}, baseline=campaign.baseline)
         assert again.id == "c-3fa2-2"
+
+
+def test_a_ledger_of_schema_3_brings_its_evidence_along(tmp_path: Path) -> None:
+    with results(tmp_path) as ledger:
+        finish(ledger, 3)
+        campaign, path = ledger.campaign().id, ledger.path
+    old = sqlite3.connect(path, isolation_level=None)
+    for table in ("observation", "decision", "standing", "sealed_look"):
+        old.execute(f"DROP TABLE {table}")
+    old.execute("ALTER TABLE promotion DROP COLUMN kind")
+    old.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
+    old.close()
+    with Ledger(path) as ledger:
+        assert [step.kind for step in ledger.promotions(campaign)] == [
+            "baseline",
+            "improvement",
+            "improvement",
+        ]
+        program = ledger.trial(2).program or ""
+        (seen,) = observations(ledger, campaign, program)
+        assert (seen.score, seen.at, seen.stage, seen.host) == (1.98, 1, "screen", "here")
 
 
 def test_an_earlier_schema_that_cannot_be_written_says_what_to_do(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import TRAIN, load_json, rows, write_toy
+from conftest import TRAIN, load_json, rows, write_sealed_toy, write_toy
 from scripted import start
 from served import SLOW_RATE, edit_rate, measured_toy
 
@@ -96,13 +96,23 @@ def test_the_baseline_comes_first_and_every_submitted_trial_is_judged(toy: Path)
     assert lab.ledger.campaign(lab.campaign.id).state == "finished"
 
 
-def test_a_confirmation_gets_a_slot_before_the_next_screen(lab: Lab) -> None:
+def test_what_a_decision_waits_for_gets_a_slot_before_the_next_screen(lab: Lab) -> None:
     first, *_, last = [submitted(lab, rate) for rate in (0.9, 0.1, 0.2)]
     _, heard = serve(lab, slots=1)
     began = [
         (e.measurement.trial, e.measurement.stage) for e in heard if e.kind == "started" and e.measurement
     ]
-    assert began.index((first.number, "confirm")) < began.index((last.number, "screen"))
+    # While one screening run was recorded, another could begin; from then on the decision comes first.
+    assert began.index((first.number, "replicate")) <= began.index((last.number, "screen"))
+
+
+def test_what_two_trials_want_is_measured_once(tmp_path: Path) -> None:
+    lab = start(write_sealed_toy(tmp_path / "toy"))
+    for rate in (0.8, 0.85):
+        submitted(lab, rate)
+    _, heard = serve(lab)
+    began = [e.measurement.id for e in heard if e.kind == "started" and e.measurement]
+    assert f"{lab.ledger.trial_id(1)}-certify-0-1" in began and len(began) == len(set(began))
 
 
 def test_the_limit_of_trials_is_kept_by_those_who_open_them(lab: Lab) -> None:
@@ -250,7 +260,8 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(lab: Lab) -> None:
         second.send_signal(signal.SIGTERM)
         assert second.wait(PATIENCE) == 0
     assert outcomes(lab) == ["confirmed", "confirmed", "worse"]
-    assert [m.stage for m in lab.ledger.measurements(trial.number)] == ["screen", "confirm"]
+    stages = [m.stage for m in lab.ledger.measurements(trial.number)]
+    assert stages[0] == "screen" and stages.count("screen") == 1 and stages[-2:] == ["confirm", "confirm"]
     assert lab.ledger.campaign().state == "stopped" and list((lab.state / "runs").iterdir()) == []
 
 

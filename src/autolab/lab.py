@@ -1,7 +1,6 @@
 """The façade: `open_trial` asks, `submit` tells. It ties the rooms together and holds no state of its own.
 
-Everything a lab knows is in its ledger, so `advance` can be called by any process, again and again,
-after any crash: it looks at what has been measured and says what comes next.
+Everything a lab knows is in its ledger. What becomes of a trial that was queued is in `judging.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ from typing import Any
 from autolab.errors import LabError
 from autolab.execution.data import Data, prepare_data
 from autolab.harness import Ticket
-from autolab.judge.promotion import BASELINE_REPLICATES, interval, judge, noise_sd
-from autolab.ledger.records import Campaign, Measurement, Proposal, Status, Trial, TrialState, Verdict
+from autolab.judge.curves import band_for
+from autolab.judge.promotion import BASELINE_REPLICATES
+from autolab.ledger.observations import observe
+from autolab.ledger.records import Band, Campaign, Measurement, Proposal, Status, Trial, TrialState
 from autolab.ledger.store import Ledger
 from autolab.program.edits import EditRefused, apply_edits
 from autolab.program.hashing import Files, program_id
@@ -145,12 +146,13 @@ class Lab:
     def needed(self, trial: Trial, stage: str, replicate: int = 0) -> Measurement:
         """The measurement of a stage: finished, or the next attempt at it."""
         prefix = f"{trial.id}-{stage}-{replicate}"
-        known = self.ledger.measurements(trial.number)
-        tried = sorted((m for m in known if m.id.startswith(prefix + "-")), key=lambda m: m.attempt)
+        tried = self.ledger.attempts(prefix)
         attempt = len(tried) + 1
         if tried:
             last = tried[-1]
-            if last.status is None or last.status is not Status.INFRA_ERROR or last.attempt >= ATTEMPTS:
+            if last.status is None:
+                return last.replace(band=self._band(trial, stage))
+            if last.status is not Status.INFRA_ERROR or last.attempt >= ATTEMPTS:
                 return last
         seed = self._seed(trial.ordinal, stage, replicate)
         return Measurement(
@@ -160,12 +162,26 @@ class Lab:
             attempt=attempt,
             seed=seed,
             eval_seed=self._seed(trial.ordinal, stage + " windows", replicate),
+            band=self._band(trial, stage),
         )
+
+    def _band(self, trial: Trial, stage: str) -> Band:
+        """What the learning curve of a screening run may not exceed; the program that it branches from is known when
+        it is opened, so this does not depend on who is quicker."""
+        rule = self.task.early_abort
+        if rule is None or stage != "screen" or trial.parent_trial is None:
+            return ()
+        first = self.ledger.promotions(trial.campaign)
+        if not first:
+            return ()
+        known = self.ledger.measurements
+        return band_for(rule, known(trial.parent_trial), known(first[0].trial))
 
     def first_measurements(self, trial: Trial) -> list[Measurement]:
         """What a queued trial needs before it can be judged at all; the baseline needs its replicates."""
-        replicates = BASELINE_REPLICATES if trial.ordinal == 0 else 1
-        return [self.needed(trial, "screen", replicate) for replicate in range(replicates)]
+        several = trial.ordinal == 0 and not self.task.metric.deterministic
+        count = BASELINE_REPLICATES if several else 1
+        return [self.needed(trial, "screen", replicate) for replicate in range(count)]
 
     def again(self, measurement: Measurement, *, fresh: int | None) -> Measurement:
         """A replay of a measurement: with its own seed, or with the `fresh`-th new one."""
@@ -189,22 +205,28 @@ class Lab:
     def record(self, measurement: Measurement) -> Measurement:
         """Store what an executor measured, after applying gates and the objective."""
         checked = self._checked(measurement)
-        self.ledger.finish_measurement(checked)
+        with self.ledger.transaction():
+            if self.ledger.finish_measurement(checked):
+                observe(self.ledger, checked)
         return checked
 
     def _checked(self, measured: Measurement) -> Measurement:
-        changed = self._changed_data(thoroughly=measured.stage == "confirm")
+        changed = self._changed_data(thoroughly=measured.stage in ("confirm", "certify"))
         if changed is not None:
             return measured.replace(status=Status.TAMPERED, cause=changed, score=None)
         if measured.status is not Status.OK:
             return measured.replace(score=None)
+        name = self.task.metric.reported(measured.stage)
         for gate in self.task.gates:
-            missed = gate.miss(measured.metrics)
+            limit = gate.model_copy(update={"metric": name}) if gate.metric == self.task.metric.name else gate
+            if measured.stage == "certify" and limit.metric not in measured.metrics:
+                continue  # measured on the other split alone; it was met at confirmation
+            missed = limit.miss(measured.metrics)
             if missed is not None:
                 return measured.replace(status=Status.GATE_MISSED, cause=missed, score=None)
         if self.task.objective == "wallclock":
             return measured.replace(score=measured.train_seconds)
-        return measured.replace(score=measured.metrics[self.task.metric.name])
+        return measured.replace(score=measured.metrics[name])
 
     def _changed_data(self, *, thoroughly: bool) -> str | None:
         """Whether the data is still what it was: by its files' inodes and times, before a promotion by hash."""
@@ -212,84 +234,6 @@ class Lab:
             return "the data changed during the measurement"
         damaged = self.data.damage() if thoroughly else None
         return f"the data changed: {damaged}" if damaged else None
-
-    def advance(self, number: int) -> Measurement | Trial:
-        """What comes next for a queued trial: a measurement to run, or the trial as it ended.
-
-        The decision, the outcome and a promotion are one transaction, judged against the master that is
-        in force at that moment, so a slower writer can never overwrite a better master.
-        """
-        with self.ledger.transaction():
-            trial = self.ledger.trial(number)
-            if trial.state is TrialState.DONE:
-                return trial
-            return self._baseline(trial) if trial.ordinal == 0 else self._candidate(trial)
-
-    def _baseline(self, trial: Trial) -> Measurement | Trial:
-        replicates = []
-        for replicate in range(BASELINE_REPLICATES):
-            measured = self.needed(trial, "screen", replicate)
-            if measured.status is None:
-                return measured
-            if measured.score is None:
-                return self._failed(trial, measured)
-            replicates.append(measured.score)
-        sd, mean = noise_sd(replicates), sum(replicates) / len(replicates)
-        bounds = interval(mean, sd, len(replicates))
-        self.ledger.set_campaign(trial.campaign, noise_sd=sd)
-        note = f"{len(replicates)} replicates, standard deviation {sd:.4g}"
-        done = self.ledger.finish_trial(
-            trial.number,
-            Status.OK,
-            verdict=Verdict.CONFIRMED,
-            score=mean,
-            interval=bounds,
-            delta=0.0,
-            note=note + self._reused(trial),
-        )
-        self.ledger.promote(done, score=mean, interval=bounds, gain=0.0, reason="baseline")
-        return done
-
-    def _candidate(self, trial: Trial) -> Measurement | Trial:
-        screened = self.needed(trial, "screen")
-        if screened.status is None:
-            return screened
-        if screened.score is None:
-            return self._failed(trial, screened)
-        master = self.ledger.master(trial.campaign)
-        sd = self.ledger.campaign(trial.campaign).noise_sd or 0.0
-        judged = judge(self.task, sd, master.score, screened.score, None)
-        if judged.verdict is Verdict.PROVISIONAL:
-            second = self.needed(trial, "confirm")
-            if second.status is None:
-                return second
-            if second.score is None:
-                return self._failed(trial, second)
-            judged = judge(self.task, sd, master.score, screened.score, second.score)
-        done = self.ledger.finish_trial(
-            trial.number,
-            Status.OK,
-            verdict=judged.verdict,
-            score=judged.score,
-            interval=judged.interval,
-            delta=judged.gain,
-            note=judged.note + self._reused(trial),
-        )
-        if judged.verdict is Verdict.CONFIRMED:
-            self.ledger.promote(
-                done, score=judged.score, interval=judged.interval, gain=judged.gain, reason=judged.note
-            )
-        return done
-
-    def _reused(self, trial: Trial) -> str:
-        """A word on measurements that were not made for this trial: they are the same evidence once more."""
-        reused = [m.cached_from for m in self.ledger.measurements(trial.number) if m.cached_from]
-        return f" (no new evidence: {', '.join(reused)} from the cache)" if reused else ""
-
-    def _failed(self, trial: Trial, measured: Measurement) -> Trial:
-        assert measured.status is not None
-        cause = measured.cause if measured.stage == "screen" else f"on a fresh seed: {measured.cause}"
-        return self.ledger.finish_trial(trial.number, measured.status, note=cause)
 
 
 def executor_name(config: Mapping[str, Any]) -> str:

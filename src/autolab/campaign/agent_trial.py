@@ -27,7 +27,16 @@ from autolab.ledger.agents import (
     workspace,
     workspaces_of_session,
 )
-from autolab.ledger.records import IdeaState, Proposal, Status, Trial, TrialState, Verdict, Workspace
+from autolab.ledger.records import (
+    PROMOTED,
+    IdeaState,
+    Proposal,
+    Status,
+    Trial,
+    TrialState,
+    Verdict,
+    Workspace,
+)
 from autolab.program.edits import EditRefused, apply_edits, edits_between
 from autolab.program.hashing import Files
 from autolab.program.workspace import (
@@ -46,6 +55,7 @@ NOT_THE_PROGRAM = (
     Status.TAMPERED,
     Status.ILLEGAL,
     Status.INFRA_ERROR,
+    Status.ABORTED,
 )  # failures that no repair of the code mends
 
 
@@ -268,7 +278,7 @@ def settle_idea(lab: Lab, trial: Trial) -> None:
     if trial.status is not Status.OK and trial.status is not Status.DUPLICATE:
         measured = trial.program is not None and trial.status is not Status.INFRA_ERROR
         state = IdeaState.TRIED if measured else IdeaState.OPEN
-    elif trial.verdict in (Verdict.CONFIRMED, Verdict.CERTIFIED):
+    elif trial.verdict in PROMOTED:
         state = IdeaState.ADOPTED
     elif trial.verdict is Verdict.WORSE:
         state = IdeaState.REFUTED

@@ -23,10 +23,11 @@ from typing import Any
 from autolab.errors import LabError
 from autolab.execution.executor import Executor, Unstarted
 from autolab.harness import Exhausted, Harness, NoProposal, Ticket
+from autolab.judging.course import advance
 from autolab.lab import Lab
 from autolab.ledger.agents import workspace
 from autolab.ledger.jobs import costs
-from autolab.ledger.records import Measurement, Status, Trial, TrialState, Verdict
+from autolab.ledger.records import PROMOTED, Measurement, Status, Trial, TrialState
 from autolab.ledger.views import write_views
 
 POLL_SECONDS = 0.5
@@ -84,6 +85,7 @@ class CampaignRun:
         self.started_at = time.time()
         self.reason = ""
         self._ready: asyncio.PriorityQueue[_Job] = asyncio.PriorityQueue()
+        self._wanted: dict[str, asyncio.Future[Measurement]] = {}
         self._unpaused = asyncio.Event()
         self._draining = asyncio.Event()
         self._has_master = asyncio.Event()
@@ -211,16 +213,18 @@ class CampaignRun:
 
     async def _screen(self, trial: Trial) -> None:
         if trial.state is TrialState.QUEUED:
-            await asyncio.gather(
-                *(self._measure(trial, m, ORDINARY) for m in self.lab.first_measurements(trial))
-            )
+            await asyncio.gather(*(self._measure(m, ORDINARY) for m in self.lab.first_measurements(trial)))
 
     # measuring ------------------------------------------------------------------------------------
 
-    async def _measure(self, trial: Trial, measurement: Measurement, priority: int) -> None:
-        """Queue one measurement and wait until it is recorded."""
+    async def _measure(self, measurement: Measurement, priority: int) -> None:
+        """Queue one measurement and wait until it is recorded; what two trials want is measured once."""
         if measurement.status is not None:
             return
+        if measurement.id in self._wanted:
+            await asyncio.shield(self._wanted[measurement.id])
+            return
+        trial = self.lab.ledger.trial(measurement.trial)
         bundle = self.executor.stage(measurement, self.lab.program(trial))
         self.lab.ledger.start_measurement(measurement)
         job = _Job(
@@ -232,7 +236,11 @@ class CampaignRun:
             asyncio.get_running_loop().create_future(),
         )
         self._ready.put_nowait(job)
-        await job.done
+        self._wanted[measurement.id] = job.done
+        try:
+            await job.done
+        finally:
+            del self._wanted[measurement.id]
 
     async def _slot(self, slot: Any) -> None:
         """Run one measurement after another; the next one starts before the last one is recorded."""
@@ -330,22 +338,16 @@ class CampaignRun:
 
     async def _settle(self, number: int) -> Trial:
         """Measure what is missing of a trial, until it is judged."""
-        step = self.lab.advance(number)
-        while isinstance(step, Measurement):
-            await self._measure(self.lab.ledger.trial(number), step, URGENT)
-            step = self.lab.advance(number)
+        step = advance(self.lab, number)
+        while not isinstance(step, Trial):
+            await asyncio.gather(*(self._measure(m, URGENT) for m in step))
+            step = advance(self.lab, number)
         return step
 
     async def _catch_up(self) -> None:
         """Re-enact an earlier run: tell the harness what it knew, in the order in which it learned it."""
         ledger, campaign = self.lab.ledger, self.lab.campaign.id
-        waiting = [
-            m
-            for trial in ledger.undone(campaign)
-            for m in ledger.measurements(trial.number)
-            if m.status is None
-        ]
-        for measurement in self.executor.adopt(waiting):
+        for measurement in self.executor.adopt(ledger.begun(campaign)):
             self._emit("measured", measurement=self.lab.record(measurement))
         if self.harness.ahead is not None:
             if ledger.newest_promotion(campaign) is not None:
@@ -376,7 +378,7 @@ class CampaignRun:
     def _heed(self, trial: Trial, quiet: bool = False) -> None:
         """Learn from a judged trial, and see whether a limit is reached."""
         self._judged = trial.ordinal
-        promoted = trial.verdict in (Verdict.CONFIRMED, Verdict.CERTIFIED)
+        promoted = trial.verdict in PROMOTED
         self._since_promotion = 0 if promoted else self._since_promotion + 1
         if trial.ordinal > 0:
             self.harness.tell(trial, self.lab.ledger.campaign(trial.campaign).noise_sd or 0.0)

@@ -21,7 +21,7 @@ from autolab.errors import LabError
 from autolab.execution.executor import Executor, Unstarted
 from autolab.lab import Lab
 from autolab.ledger.agents import newest_ordinal, open_workspaces
-from autolab.ledger.records import Status, Trial, TrialState, Verdict
+from autolab.ledger.records import PROMOTED, Status, Trial, TrialState
 from autolab.ledger.views import write_views
 
 LOOK_SECONDS = 0.2  # between two looks at the ledger; one costs microseconds
@@ -147,9 +147,7 @@ class Service:
     def _adopt(self) -> None:
         """Record what an earlier process measured but did not live to record, and tidy up after it."""
         ledger = self.lab.ledger
-        undone = ledger.undone(self.lab.campaign.id)
-        waiting = [m for trial in undone for m in ledger.measurements(trial.number) if m.status is None]
-        for measurement in self.executor.adopt(waiting):
+        for measurement in self.executor.adopt(ledger.begun(self.lab.campaign.id)):
             self._emit(Event("measured", measurement=self.lab.record(measurement)))
         settle_ideas(self.lab)
         sweep_workspaces(self.lab)
@@ -237,4 +235,4 @@ class Service:
 
 
 def _promoted(trial: Trial) -> bool:
-    return trial.verdict in (Verdict.CONFIRMED, Verdict.CERTIFIED)
+    return trial.verdict in PROMOTED

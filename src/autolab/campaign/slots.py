@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from autolab.execution.executor import Executor, Unstarted
+from autolab.judging.course import advance
 from autolab.lab import Lab
 from autolab.ledger.records import Measurement, Trial, TrialState
 
@@ -21,7 +22,7 @@ class Closed(Exception):
 
 
 class SlotPool:
-    """Hands slots out one by one: confirmations first, else in the order in which they were asked for.
+    """Hands slots out one by one: what a decision waits for first, else in the order in which they were asked for.
 
     `listener` hears of each measurement that is `started` and `measured`.
     """
@@ -36,15 +37,27 @@ class SlotPool:
         self.running: dict[int, Measurement] = {}
         self._free: list[Any] = list(executor.slots)
         self._waiting: list[tuple[int, int, asyncio.Future[Any]]] = []
+        self._under_way: dict[str, asyncio.Task[Measurement]] = {}
         self._count = itertools.count()
         self._paused = self._closed = False
 
     async def measure(self, measurement: Measurement, pace: dict[str, Any] | None = None) -> Measurement:
-        """Run one measurement as soon as a slot is free, and record it; `pace` is a recorded clock to repeat.
+        """Run one measurement as soon as a slot is free, and record it; `pace` is a recorded clock to repeat. What two
+        trials want (the sealed score of the master that both replace, say) is measured once.
 
         Raises Closed if it had not begun when the slots were closed, LabError if it may not begin.
         """
-        slot = await self._take(URGENT if measurement.stage == "confirm" else ORDINARY)
+        if measurement.id in self._under_way:
+            return await asyncio.shield(self._under_way[measurement.id])
+        task = asyncio.ensure_future(self._measure(measurement, pace))
+        self._under_way[measurement.id] = task
+        try:
+            return await task
+        finally:
+            del self._under_way[measurement.id]
+
+    async def _measure(self, measurement: Measurement, pace: dict[str, Any] | None) -> Measurement:
+        slot = await self._take(ORDINARY if measurement.stage == "screen" else URGENT)
         try:
             program = self.lab.program(self.lab.ledger.trial(measurement.trial))
             bundle = self.executor.stage(measurement, program, pace)
@@ -111,10 +124,10 @@ async def settle(pool: SlotPool, trial: Trial) -> Trial:
     if trial.state is TrialState.DONE:
         return trial
     await all_of(pool.measure(m) for m in pool.lab.first_measurements(trial) if m.status is None)
-    step = pool.lab.advance(trial.number)
-    while isinstance(step, Measurement):
-        await pool.measure(step)
-        step = pool.lab.advance(trial.number)
+    step = advance(pool.lab, trial.number)
+    while not isinstance(step, Trial):
+        await all_of(pool.measure(measurement) for measurement in step)
+        step = advance(pool.lab, trial.number)
     return step
 
 

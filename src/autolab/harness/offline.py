@@ -34,7 +34,7 @@ from autolab.harness.options import (
     prepare,
     read_guidance,
 )
-from autolab.ledger.records import Proposal, Status, Trial, Verdict
+from autolab.ledger.records import PROMOTED, Proposal, Status, Trial
 from autolab.task import Task
 
 DULL = -1.0  # a change of what does not matter teaches nothing and gains nothing, in noise SDs
@@ -220,7 +220,7 @@ class OfflineHarness:
             gain = self._in_noise_units(against, noise_sd)
             if math.isfinite(gain):
                 self._learn(note.steps, gain)
-        if worked and trial.verdict in (Verdict.CONFIRMED, Verdict.CERTIFIED):
+        if worked and trial.verdict in PROMOTED:
             for axis in self._axes.values():
                 axis.age()
 

@@ -30,7 +30,7 @@ from autolab.ledger.facts import (
     plainly,
 )
 from autolab.ledger.naming import foreign_number, lab_and_place
-from autolab.ledger.records import Campaign, Measurement, Proposal, Status, Trial
+from autolab.ledger.records import PROMOTED, Campaign, Measurement, Proposal, Status, Trial
 from autolab.ledger.rows import encode_proposal, trial_of
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, evidence, milliseconds, timestamp
@@ -175,10 +175,14 @@ class _Facts:
         )
 
     def _promotions_of(self, campaign: str) -> dict[int, PromotionFact]:
-        return {
-            step.trial: PromotionFact(**{name: getattr(step, name) for name in PromotionFact.model_fields})
-            for step in self.ledger.promotions(campaign)
-        }
+        """The promotion that each trial ended with. What came later (a demotion, a person's `confirm`) is this lab's
+        own view: a trial that was written never changes."""
+        found: dict[int, PromotionFact] = {}
+        for step in self.ledger.promotions(campaign):
+            if self.ledger.trial(step.trial).verdict in PROMOTED:
+                fact = PromotionFact(**{name: getattr(step, name) for name in PromotionFact.model_fields})
+                found.setdefault(step.trial, fact)
+        return found
 
 
 def campaign_fact(campaign: Campaign) -> CampaignFact:
@@ -343,6 +347,15 @@ def _insert_promotions(ledger: Ledger, campaign: str, new: Sequence[TrialFact]) 
             program, *scores = rest
             before = db.execute(
                 "INSERT INTO promotion (campaign, trial, program, replaced, score, score_low, score_high, gain,"
-                " reason, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (campaign, trial_number, program, before, *scores, reason, at),
+                " reason, at, kind) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    campaign,
+                    trial_number,
+                    program,
+                    before,
+                    *scores,
+                    reason,
+                    at,
+                    "improvement" if before else "baseline",
+                ),
             ).lastrowid

@@ -26,7 +26,7 @@ from pydantic import (
 
 from autolab.errors import LabError
 from autolab.ledger.naming import TRIAL, campaign_lab, lab_and_place
-from autolab.ledger.records import Status, Verdict
+from autolab.ledger.records import PROMOTED, Status, Verdict
 from autolab.ledger.views import CELL, cell
 from autolab.program.hashing import program_id
 from autolab.task import Edit, Gate, Metric
@@ -223,9 +223,7 @@ class TrialFact(_Fact):
             and not (self.score is not None and low <= self.score <= high)
         ):
             raise ValueError("its score is outside its interval")
-        if self.promotion is not None and (
-            self.program is None or self.verdict not in (Verdict.CONFIRMED, Verdict.CERTIFIED)
-        ):
+        if self.promotion is not None and (self.program is None or self.verdict not in PROMOTED):
             raise ValueError("it was promoted without being confirmed")
         names = [measured.id for measured in self.measurements]
         if len(set(names)) != len(names) or not all(name.startswith(f"{self.id}-") for name in names):

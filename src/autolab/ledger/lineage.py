@@ -7,9 +7,10 @@ it is evidence for the next agent, never an instruction.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from autolab.ledger.agents import ideas
+from autolab.ledger.masters import DEMOTED, Master, Step, master_now, outcome, states, steps, way_back
 from autolab.ledger.records import IdeaState, Status, Trial, Verdict
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell
@@ -20,8 +21,8 @@ FAILED = frozenset(Status) - {Status.OK, Status.DUPLICATE, Status.INFRA_ERROR, S
 
 
 def lineage_slice(ledger: Ledger, campaign: str, *, surface: str = "", limit: int = 6000) -> str:
-    """Markdown of at most `limit` bytes: the master and its chain, what people said, what worked, what failed and
-    why, what made no difference, what is under way, and open ideas. The same ledger gives the same bytes.
+    """Markdown of at most `limit` bytes: the master and its chain, what people said, what looked promising, what failed
+    and why, what made no difference, what is under way, and open ideas. The same ledger gives the same bytes.
 
     Lines on `surface` come first within each part; parts share the room, so that none crowds out the others.
     """
@@ -31,12 +32,19 @@ def lineage_slice(ledger: Ledger, campaign: str, *, surface: str = "", limit: in
     open_ideas = [
         i for i in ideas(ledger, campaign, IdeaState.OPEN) if not surface or i.surface in ("", surface)
     ]
+    chain = steps(ledger, campaign)
+    known = states(chain)
+    promising = [t for t in ordered if t.verdict is Verdict.PROVISIONAL and t.number not in known]
+    not_better = [
+        t for t in ordered if outcome(t, known) in (Verdict.WORSE, Verdict.NO_DIFFERENCE, DEMOTED)
+    ]  # fmt: skip
     parts: list[tuple[str, list[str]]] = [
         ("Said by the person who runs this lab",
          [f"- {cell(text)[:300]}" for _, text in reversed(ledger.guidance(campaign))]),
-        ("The master and how it came to be", _chain(ledger, campaign)),
+        ("The master and how it came to be", _chain(ledger, campaign, chain)),
         ("Failed, with the cause", [_line(t) for t in ordered if t.status in FAILED]),
-        ("Measured, not better", [_line(t) for t in ordered if t.verdict in (Verdict.WORSE, Verdict.NO_DIFFERENCE)]),
+        ("Promising, not shown to be better", [_line(t) for t in promising]),
+        ("Measured, not better", [_line(t, known) for t in not_better]),
         ("Under way: do not repeat", [_line(t) for t in ledger.undone(campaign) if t.proposal is not None]),
         ("Open ideas", [f"- idea {i.number} [{i.surface or 'any'}] {cell(i.change)[:160]}"
                         + (f" (from {cell(i.source)[:40]})" if i.source else "") for i in open_ideas]),
@@ -44,25 +52,44 @@ def lineage_slice(ledger: Ledger, campaign: str, *, surface: str = "", limit: in
     return fit([part for part in parts if part[1]], limit)
 
 
-def _chain(ledger: Ledger, campaign: str) -> list[str]:
-    steps = ledger.promotions(campaign)
-    lines = []
-    for step in reversed(steps):
-        trial = ledger.trial(step.trial)
-        text = "the recipe as it was" if trial.ordinal == 0 else cell(trial.hypothesis)[:160]
-        gain = f", gain {step.gain:+.4g}" if trial.ordinal else ""
-        lines.append(
-            f"- {trial.id} {step.score:.5g} [{step.score_low:.4g}, {step.score_high:.4g}]{gain}: {text}"
-        )
+def _chain(ledger: Ledger, campaign: str, chain: Sequence[Step]) -> list[str]:
+    """The master as it is seen now, and before it the changes of the master, newest first."""
+    if not chain:
+        return []
+    seen = master_now(ledger, campaign, chain)
+    lines = [_master(seen)]
+    for step in reversed(chain):
+        made = step.promotion
+        if step.kind == "demotion":
+            lines.append(f"- {cell(way_back(ledger, step))[:200]}")
+        elif step.trial.number != seen.trial.number:
+            gain = f", gain {made.gain:+.4g} then" if step.trial.ordinal else ""
+            score = f"{made.score:.5g} [{made.score_low:.4g}, {made.score_high:.4g}]"
+            lines.append(f"- {step.trial.id} {score} {step.state}{gain}: {_what(step.trial)}")
     return lines
 
 
-def _line(trial: Trial) -> str:
-    outcome = str(trial.verdict or trial.status or trial.state)
-    delta = "" if trial.delta is None else f" {trial.delta:+.3g}"
+def _master(seen: Master) -> str:
+    said = f"- {seen.trial.id} {seen.score:.5g} [{seen.low:.4g}, {seen.high:.4g}] {seen.state}"
+    if seen.gain is not None and seen.over is not None:
+        gain = f"{seen.gain:+.4g}"
+        if seen.gain_low is not None and seen.gain_high is not None:
+            gain += f" [{seen.gain_low:.4g}, {seen.gain_high:.4g}]"
+        said += f", gain {gain} over {seen.over.id}"
+    runs = "" if seen.runs is None else f", from {seen.runs} run{'' if seen.runs == 1 else 's'}"
+    return f"{said}{runs}: {_what(seen.trial)}"
+
+
+def _what(trial: Trial) -> str:
+    return "the recipe as it was" if trial.ordinal == 0 else cell(trial.hypothesis)[:160]
+
+
+def _line(trial: Trial, known: Mapping[int, str] | None = None) -> str:
+    told = outcome(trial, known or {})
+    delta = "" if trial.delta is None or told == DEMOTED else f" {trial.delta:+.3g}"
     cause = f"; {cell(trial.note)[:120]}" if trial.status in FAILED and trial.note else ""
     surface = f" [{cell(trial.surface)[:30]}]" if trial.surface else ""
-    return f"- {trial.id} {outcome}{delta}{surface} {cell(trial.hypothesis)[:140]}{cause}"
+    return f"- {trial.id} {told}{delta}{surface} {cell(trial.hypothesis)[:140]}{cause}"
 
 
 def fit(parts: list[tuple[str, list[str]]], limit: int) -> str:

@@ -67,7 +67,7 @@ BEGIN SELECT RAISE(ABORT, 'a finished trial is never deleted'); END;
 CREATE TABLE measurement (
     id          TEXT PRIMARY KEY,
     trial       INTEGER NOT NULL REFERENCES trial (number),
-    stage       TEXT NOT NULL,              -- screen | confirm | replay
+    stage       TEXT NOT NULL,              -- screen | replicate | confirm | certify | control-N | again... | replay...
     seed        INTEGER NOT NULL,
     eval_seed   INTEGER NOT NULL,
     attempt     INTEGER NOT NULL,
@@ -92,7 +92,8 @@ CREATE TABLE promotion (
     score_high REAL NOT NULL,
     gain       REAL NOT NULL,
     reason     TEXT NOT NULL,
-    at         REAL NOT NULL
+    at         REAL NOT NULL,
+    kind       TEXT NOT NULL DEFAULT 'improvement' -- baseline | improvement | simplification | demotion
 );
 CREATE INDEX promotion_by_campaign ON promotion (campaign, number);
 

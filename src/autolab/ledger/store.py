@@ -36,8 +36,8 @@ from autolab.ledger.records import (
 from autolab.ledger.rows import campaign_of, encode_proposal, measurement_of, trial_of
 from autolab.program.hashing import Files, code_hash, program_id
 
-SCHEMA_VERSION = "3"
-OLDER = ("1", "2")  # a ledger of these is upgraded where it can be written
+SCHEMA_VERSION = "4"
+OLDER = ("1", "2", "3")  # a ledger of these is upgraded where it can be written
 BUSY_SECONDS = 60.0
 
 
@@ -106,6 +106,7 @@ class Ledger:
                     self._run("schema.sql")
                     self._run("schema_agents.sql")
                     self._run("schema_jobs.sql")
+                    self._run("schema_statistics.sql")
                     self.set_meta("schema", SCHEMA_VERSION)
                     self.set_meta("lab", secrets.token_hex(3))
                     self.set_meta("secret", secrets.token_hex(16))
@@ -137,10 +138,21 @@ class Ledger:
 
     def _upgrade(self) -> None:
         """Make an older ledger one of this schema; part of a transaction."""
-        self._run("schema_agents.sql")
-        self._run("schema_jobs.sql")
-        self._db.execute("ALTER TABLE campaign ADD COLUMN lab TEXT NOT NULL DEFAULT ''")
-        self._name_campaigns_after_lab()
+        if self._schema() != "3":
+            self._run("schema_agents.sql")
+            self._run("schema_jobs.sql")
+            self._db.execute("ALTER TABLE campaign ADD COLUMN lab TEXT NOT NULL DEFAULT ''")
+            self._name_campaigns_after_lab()
+        self._run("schema_statistics.sql")
+        self._db.execute("ALTER TABLE promotion ADD COLUMN kind TEXT NOT NULL DEFAULT 'improvement'")
+        self._db.execute("UPDATE promotion SET kind = 'baseline' WHERE replaced IS NULL")
+        self._db.execute(
+            "INSERT INTO observation SELECT m.id, t.campaign, t.program,"
+            " coalesce(json_extract(m.record, '$.host'), ''), m.score, t.ordinal, m.stage,"
+            " coalesce(json_extract(m.record, '$.cached_from'), '') = ''"
+            " FROM measurement m JOIN trial t ON t.number = m.trial JOIN campaign c ON c.id = t.campaign"
+            " WHERE m.score IS NOT NULL AND m.stage IN ('screen', 'confirm') AND c.lab = ''"
+        )
         self.set_meta("schema", SCHEMA_VERSION)
 
     def _name_campaigns_after_lab(self) -> None:
@@ -526,7 +538,7 @@ class Ledger:
 
     def finish_measurement(self, measurement: Measurement) -> bool:
         """Write what was measured, once; False if it had been written before."""
-        known = ("id", "trial", "stage", "seed", "eval_seed", "attempt", "status", "score")
+        known = ("id", "trial", "stage", "seed", "eval_seed", "attempt", "status", "score", "band")
         record = {f.name: getattr(measurement, f.name) for f in fields(measurement) if f.name not in known}
         with self.transaction() as db:
             self.start_measurement(measurement)
@@ -544,9 +556,26 @@ class Ledger:
             )
         return done.rowcount == 1
 
+    def attempts(self, prefix: str) -> list[Measurement]:
+        """The attempts at one measurement: those called `prefix`-1, `prefix`-2, ..."""
+        rows = self._db.execute(
+            "SELECT * FROM measurement WHERE id > ? AND id < ? ORDER BY attempt",
+            (f"{prefix}-", f"{prefix}-:"),
+        )
+        return [measurement_of(row) for row in rows]
+
     def measurements(self, trial: int) -> list[Measurement]:
         """All measurements of a trial, in the order of their start."""
         rows = self._db.execute("SELECT * FROM measurement WHERE trial = ? ORDER BY started_at, id", (trial,))
+        return [measurement_of(row) for row in rows]
+
+    def begun(self, campaign: str) -> list[Measurement]:
+        """Measurements that were begun and not finished, replays aside: of trials under way, of the master for them."""
+        rows = self._db.execute(
+            "SELECT m.* FROM measurement m JOIN trial t ON t.number = m.trial WHERE t.campaign = ?"
+            " AND m.status IS NULL AND m.stage NOT GLOB 'replay*' ORDER BY m.started_at, m.id",
+            (campaign,),
+        )
         return [measurement_of(row) for row in rows]
 
     def last_measurement(self, campaign: str) -> Measurement | None:
@@ -561,16 +590,24 @@ class Ledger:
     # promotions ---------------------------------------------------------------------------------
 
     def promote(
-        self, trial: Trial, *, score: float, interval: tuple[float, float], gain: float, reason: str
+        self,
+        trial: Trial,
+        *,
+        score: float,
+        interval: tuple[float, float],
+        gain: float,
+        reason: str,
+        kind: str = "improvement",
     ) -> Promotion:
-        """Make a trial's program the master."""
+        """Make a trial's program the master. `kind`: baseline, improvement, simplification, or demotion (of the one
+        before)."""
         with self.transaction() as db:
             before = db.execute(
                 "SELECT max(number) FROM promotion WHERE campaign = ?", (trial.campaign,)
             ).fetchone()[0]
             db.execute(
                 "INSERT INTO promotion (campaign, trial, program, replaced, score, score_low, score_high, gain,"
-                " reason, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " reason, at, kind) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     trial.campaign,
                     trial.number,
@@ -581,6 +618,7 @@ class Ledger:
                     gain,
                     reason,
                     time.time(),
+                    kind,
                 ),
             )
         return self.master(trial.campaign)

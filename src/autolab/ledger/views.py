@@ -10,6 +10,7 @@ pulled, or the clock was put back), it is written anew to a temporary name and r
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from autolab.errors import LabError
-from autolab.ledger.records import Measurement, Status, Trial
+from autolab.ledger.masters import master_now, steps
+from autolab.ledger.observations import looks, standing
+from autolab.ledger.records import Measurement, Promotion, Status, Trial
 from autolab.ledger.store import Ledger, ledger_problem
 
 TABLE = "research_results.tsv"
@@ -87,11 +90,12 @@ def row(ledger: Ledger, trial: Trial, measurements: Sequence[Measurement], metri
 
 
 def evidence(trial: Trial, measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The finished measurements that a trial was judged by: no replays, and of a failed one none that ended later."""
+    """The finished measurements that a trial was judged by: nothing that its program is measured for afterwards (as a
+    master, say), and of a failed one none that ended later."""
     assert trial.finished_at is not None
     return [
         m for m in measurements
-        if m.status is not None and not m.stage.startswith("replay")
+        if m.status is not None and m.stage in ("screen", "replicate", "confirm")
         and (trial.status is Status.OK or m.finished_at <= trial.finished_at)
     ]  # fmt: skip
 
@@ -120,36 +124,55 @@ def timestamp_ms(at: float) -> str:
     return f"{timestamp(seconds)[:-1]}.{rest:03d}Z"
 
 
-def master_record(ledger: Ledger, campaign: str) -> dict[str, Any]:
-    """What research_live_master.json says: the master, its files in full, and the way to it."""
+def master_record(ledger: Ledger, campaign: str, *, sealed: bool = False) -> dict[str, Any]:
+    """What research_live_master.json says: the master as it is seen now, its files in full, and the way to it.
+
+    Scores on the sealed split are left out unless `sealed`: agents can read the file, and to search on that split is
+    what it is kept from.
+    """
     settings = ledger.campaign(campaign)
-    master = ledger.master(campaign)
-    chain = ledger.promotions(campaign)
-    trial = ledger.trial(master.trial)
-    measurements = ledger.measurements(trial.number)
+    chain = steps(ledger, campaign)
+    seen = master_now(ledger, campaign, chain)
+    measurements = ledger.measurements(seen.trial.number)
+    known = looks(ledger, campaign)
     return {
         "campaign": campaign,
         "task": settings.task,
         "comparability_key": settings.key,
         "metric": settings.config["task"]["metric"],
-        "trial": trial.id,
-        "program": master.program,
-        "score": master.score,
-        "score_ci": [master.score_low, master.score_high],
-        "noise_sd": settings.noise_sd,
+        "trial": seen.trial.id,
+        "program": seen.promotion.program,
+        "state": seen.state,
+        "score": seen.score,
+        "score_ci": [seen.low, seen.high],
+        "estimated_from": seen.runs,
+        "replaced": seen.over.id if seen.over else None,
+        "gain": seen.gain,
+        "gain_ci": None if seen.gain_low is None else [seen.gain_low, seen.gain_high],
+        "noise_sd": seen.noise_sd,
+        "noise_df": seen.noise_df,
         "evidence": measurements[-1].evidence if measurements else "",
-        "hypothesis": trial.hypothesis,
-        "promoted_at": timestamp(master.at),
-        "reproduce": f"autolab replay {trial.id}",
+        "hypothesis": seen.trial.hypothesis,
+        "promoted_at": timestamp(seen.promotion.at),
+        "reproduce": f"autolab replay {seen.trial.id}",
+        "sealed_looks": {
+            "count": len(known),
+            "looks": [
+                {"trial": ledger.trial_id(look.trial), "at": timestamp(look.at), "asked_by": look.asked_by,
+                 "status": look.status, **({"score": look.score} if sealed else {})}
+                for look in known
+            ],
+        },
         "chain": [
             {
-                "trial": ledger.trial_id(step.trial), "program": step.program, "score": step.score,
-                "score_ci": [step.score_low, step.score_high], "gain": step.gain, "reason": step.reason,
-                "hypothesis": ledger.trial(step.trial).hypothesis, "at": timestamp(step.at),
+                "trial": step.trial.id, "program": step.promotion.program, "kind": step.kind, "state": step.state,
+                "score": step.promotion.score, "score_ci": [step.promotion.score_low, step.promotion.score_high],
+                "gain": step.promotion.gain, "reason": step.promotion.reason, "hypothesis": step.trial.hypothesis,
+                "at": timestamp(step.promotion.at),
             }
             for step in chain
         ],
-        "files": ledger.program(master.program),
+        "files": ledger.program(seen.promotion.program),
     }  # fmt: skip
 
 
@@ -209,13 +232,20 @@ def _write_master(ledger: Ledger, path: Path, rebuild: bool) -> None:
         if rebuild:
             path.unlink(missing_ok=True)
         return
-    version = str(promotions[-1].number)
+    version = _master_version(ledger, promotions[-1])
     if not rebuild and path.exists() and ledger.meta("master_view") == version:
         return
     record = json.dumps(master_record(ledger, campaigns[-1].id), indent=2, ensure_ascii=False)
     with replacing(path) as file:
         file.write(record + "\n")
     ledger.set_meta("master_view", version)
+
+
+def _master_version(ledger: Ledger, newest: Promotion) -> str:
+    """What changes whenever the record of the master does: a promotion, its standing, a look at the sealed split."""
+    seen = standing(ledger, newest.campaign)
+    told = dataclasses.astuple(seen)[1:] if seen is not None else ()
+    return " ".join(map(str, (newest.number, len(looks(ledger, newest.campaign)), *told)))
 
 
 @contextlib.contextmanager

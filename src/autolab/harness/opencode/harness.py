@@ -61,6 +61,9 @@ class Desk:
     noise_sd: Callable[[], float | None]
     record: Callable[[AgentSession], None]
     heard: Callable[[AgentEvent], None] = lambda event: None
+    standing: Callable[[str], str] = lambda program: (
+        ""
+    )  # of a program that is the master: score, interval, state
 
 
 @dataclass(frozen=True)
@@ -309,6 +312,7 @@ class OpenCodeHarness:
             surface=surface,
             surface_text=self.task.surfaces.get(surface, ""),
             parent_score=ticket.parent_score,
+            standing=self.desk.standing(ticket.parent_program),
             noise_sd=self.desk.noise_sd(),
             guidance=list(ticket.guidance),
             lineage=self.desk.lineage(surface),

@@ -22,6 +22,17 @@ def lab_labels(ledger: Path) -> dict[str, str]:
         return {"lab": opened.meta("lab") or "", "campaign": campaigns[-1].id if campaigns else ""}
 
 
+def is_sealed(ledger: Path, job: str) -> bool:
+    """Whether a job of the lab measures the sealed split, whose log agents may not read."""
+    if not ledger.exists():
+        return False
+    with Ledger(ledger, create=False) as opened:
+        return opened.rows.execute(
+            "SELECT 1 FROM job j JOIN measurement m ON m.id = j.measurement"
+            " WHERE j.id = ? AND m.stage LIKE '%certify%'", (job,)
+        ).fetchone() is not None  # fmt: skip
+
+
 def unfinished_of_lab(api: HfApi, owner: str, ledger: Path) -> Listing:
     """The jobs that a lab or one of its campaigns launched and that have not ended."""
     if not ledger.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from autolab.ledger.naming import lab_and_place
+from autolab.ledger.records import PROMOTED
 from autolab.ledger.views import COLUMNS, MASTER, TABLE
 
 CARD = "README.md"
@@ -37,7 +38,7 @@ dataset_info:
 
 One row for each trial: what was proposed, what was measured, what became of it. Failed trials have no score.
 
-| campaign | lab | metric | trials | promotions | best confirmed |
+| campaign | lab | metric | trials | promotions | last promoted, as it was then |
 |---|---|---|--:|--:|---|
 {campaigns}
 {figures}
@@ -59,7 +60,8 @@ the data, the budget and the class of machine are the same.
 ## Files
 
 - `{table}`: the table, in the order in which the trials finished.
-- `{master}`: the newest master of all labs, its files in full, and the way to it; `masters/` has one a campaign.
+- `{master}`: the newest master of all labs, its files in full, its state and interval as they are seen now, and the way
+  to it with every promotion that was taken back; `masters/` has one a campaign.
 - `patches/`: what each measured trial changed in its parent.
 - `trials/`: everything about every trial, as `autolab pull` reads it. These files never change.
 """
@@ -88,14 +90,15 @@ def _features() -> Iterator[str]:
 
 
 def _summary(campaign: str, rows: list[dict[str, str]]) -> str:
-    confirmed = [row for row in rows if row["verdict"] in ("confirmed", "certified")]
-    best = ""
-    if confirmed:
-        last = confirmed[-1]
-        best = f"{_short(last['score'])} [{_short(last['score_ci_low'])}, {_short(last['score_ci_high'])}]"
+    promoted = [row for row in rows if row["verdict"] in PROMOTED]
+    newest = ""
+    if promoted:
+        last = promoted[-1]
+        newest = f"{_short(last['score'])} [{_short(last['score_ci_low'])}, {_short(last['score_ci_high'])}]"
+        newest += f" {last['verdict']}"
     lab = lab_and_place(rows[0]["trial_id"])[0]
-    counts = (str(len(rows)), str(max(0, len(confirmed) - 1)))
-    cells = (_plain(campaign), lab, _plain(rows[0]["metric"]), *counts, best)
+    counts = (str(len(rows)), str(max(0, len(promoted) - 1)))
+    cells = (_plain(campaign), lab, _plain(rows[0]["metric"]), *counts, newest)
     return "| " + " | ".join(cells) + " |"
 
 

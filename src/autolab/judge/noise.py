@@ -1,0 +1,161 @@
+"""How much one measurement scatters: learned from programs that were measured more than once, and never finished.
+
+Scores of one program on one host scatter about a level. The scatter is pooled over programs (one-way analysis of
+variance, program and host as the blocks), so every replicate of any program sharpens it. Only measurements that
+were made for the same trial are compared, because a host's level may wander in the meantime.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from autolab.ledger.records import Observation
+
+# A host's level is taken to wander like a random walk by this share of a measurement's variance per trial (0.09 SD a
+# trial, 0.9 SD in 100 trials): old measurements of the master count less and less. It cannot be learned in time: with
+# single runs, telling 0.01 from 0 takes hundreds of lagged pairs.
+WANDER = 0.008
+EQUAL = 1e-12  # relative; scores that differ by less are the same digits
+
+Block = tuple[str, str, str, int]  # host, program, campaign, trial
+
+
+@dataclass(frozen=True)
+class HostNoise:
+    """One host: SD of a measurement there and its degrees of freedom; `offset` of its scores from the mean of all
+    runs, from programs measured on several hosts (None if none was); `runs` measured there."""
+
+    sd: float
+    df: int
+    offset: float | None
+    runs: int
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is known of the noise under one comparability key.
+
+    `sd`: of one measurement within a host, in the metric's unit, with `df` degrees of freedom, from so many `programs`
+    that were measured more than once. `state`: known;
+    unknown (nothing was measured twice on one host); or silent (everything measured twice gave the same digits).
+    `tails`: excess kurtosis of the residuals, None below 30 of them.
+    """
+
+    state: Literal["known", "unknown", "silent"]
+    sd: float = 0.0
+    df: int = 0
+    hosts: Mapping[str, HostNoise] = field(default_factory=dict)
+    tails: float | None = None
+    programs: int = 0
+
+    @property
+    def total(self) -> float:
+        """SD of one measurement on whatever host it lands: what a user sees who repeats one program."""
+        runs = sum(host.runs for host in self.hosts.values())
+        between = math.fsum(host.runs * (host.offset or 0.0) ** 2 for host in self.hosts.values())
+        return math.sqrt(self.sd**2 + between / runs) if runs else self.sd
+
+    @property
+    def yardstick(self) -> float:
+        """The unit in which a target effect is given: the SD of one measurement; with several hosts the geometric mean
+        of the SD within a host and that over hosts, so that comparing within hosts both finds smaller effects and
+        costs fewer measurements."""
+        return math.sqrt(self.sd * self.total)
+
+
+def learn(observations: Iterable[Observation]) -> Noise:
+    """The noise of measurements under one comparability key. Scores that are not finite are left out."""
+    blocks, runs = _blocks(observations)
+    squares: dict[str, float] = defaultdict(float)
+    freedom: dict[str, int] = defaultdict(int)
+    around: list[float] = []
+    for (host, *_), scores in blocks.items():
+        if len(scores) > 1:
+            deviations = _deviations(scores)
+            squares[host] += math.fsum(d * d for d in deviations)
+            freedom[host] += len(scores) - 1
+            around += residuals(scores)
+    df = sum(freedom.values())
+    if df == 0:
+        return Noise("unknown", hosts={host: HostNoise(0.0, 0, None, count) for host, count in runs.items()})
+    sd = math.sqrt(math.fsum(squares.values()) / df)
+    offsets = _offsets(blocks, runs) if len(runs) > 1 else {}
+    hosts = {
+        host: HostNoise(
+            math.sqrt(squares[host] / freedom[host]) if freedom[host] else 0.0,
+            freedom[host],
+            offsets.get(host),
+            count,
+        )
+        for host, count in sorted(runs.items())
+    }
+    programs = {
+        (program, campaign) for (_, program, campaign, _), scores in blocks.items() if len(scores) > 1
+    }
+    return Noise("known" if sd > 0 else "silent", sd, df, hosts, _tails(around), len(programs))
+
+
+def replicates(observations: Iterable[Observation]) -> dict[str, list[list[float]]]:
+    """By host, the groups of scores that the noise is learned from: of one program, made for the same trial."""
+    found: dict[str, list[list[float]]] = defaultdict(list)
+    for (host, *_), scores in sorted(_blocks(observations)[0].items()):
+        if len(scores) > 1:
+            found[host].append(scores)
+    return dict(found)
+
+
+def _blocks(observations: Iterable[Observation]) -> tuple[dict[Block, list[float]], dict[str, int]]:
+    """Scores by host, program, campaign and trial; and how many runs each host had."""
+    blocks: dict[Block, list[float]] = defaultdict(list)
+    runs: dict[str, int] = defaultdict(int)
+    for seen in observations:
+        if math.isfinite(seen.score):
+            blocks[seen.host, seen.program, seen.campaign, seen.at].append(seen.score)
+            runs[seen.host] += 1
+    return blocks, runs
+
+
+def _deviations(scores: Sequence[float]) -> list[float]:
+    """How far scores are from their mean; 0 where that is rounding."""
+    mean = math.fsum(scores) / len(scores)
+    near = EQUAL * max(map(abs, scores))
+    return [0.0 if abs(score - mean) <= near else score - mean for score in scores]
+
+
+def residuals(scores: Sequence[float]) -> list[float]:
+    """How far two or more scores are from their mean, stretched by sqrt(n / (n - 1)) to scatter like single runs."""
+    stretch = math.sqrt(len(scores) / (len(scores) - 1))
+    return [stretch * deviation for deviation in _deviations(scores)]
+
+
+def _offsets(blocks: Mapping[Block, Sequence[float]], runs: Mapping[str, int]) -> dict[str, float]:
+    """Each host's level beside the mean of all runs, from programs that were measured on it and on the host with the
+    most runs; hosts that share no program with that one have none."""
+    means: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for (host, program, campaign, _), scores in blocks.items():
+        means[program, campaign][host] += scores
+    main = max(sorted(runs), key=lambda host: runs[host])
+    beside: dict[str, list[float]] = defaultdict(list)
+    for by_host in means.values():
+        for host in by_host:
+            if main in by_host and host != main:
+                beside[host].append(statistics.fmean(by_host[host]) - statistics.fmean(by_host[main]))
+    if not beside:
+        return {}
+    levels = {main: 0.0, **{host: statistics.fmean(gaps) for host, gaps in beside.items()}}
+    middle = math.fsum(runs[host] * level for host, level in levels.items()) / sum(
+        runs[host] for host in levels
+    )
+    return {host: level - middle for host, level in levels.items()}
+
+
+def _tails(residuals: Sequence[float]) -> float | None:
+    if len(residuals) < 30:
+        return None
+    second = statistics.fmean(r**2 for r in residuals)
+    return statistics.fmean(r**4 for r in residuals) / second**2 - 3.0 if second else None

@@ -1,0 +1,149 @@
+"""What the judge looks at and what it keeps: scored measurements in brief, decisions, standings, sealed looks."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+import time
+
+from autolab.ledger.records import (
+    Campaign,
+    Decision,
+    Measurement,
+    Observation,
+    SealedLook,
+    Standing,
+    Status,
+    Verdict,
+)
+from autolab.ledger.store import Ledger
+
+CONTROL = "control-"  # stage of a measurement of the master, made in turn with the candidate of that ordinal
+AGAIN = "again"  # first word of the stages of measurements that a person asked for, of a trial that is done
+UNSEEN = ("replay", "certify")  # stages that are no observations: repeats of the same seed, another split
+WINDOW = 150  # trials back, and
+EARLIER = 200  # measurements of earlier campaigns under the same key, from which the noise is learned
+
+
+def observe(ledger: Ledger, measurement: Measurement) -> None:
+    """Note a recorded measurement for the judge, once; what failed, and stages that are no observations, are not."""
+    if measurement.score is None or measurement.stage.startswith(UNSEEN):
+        return
+    stage = measurement.stage
+    trial = ledger.trial(measurement.trial)
+    at = int(stage.removeprefix(CONTROL)) if stage.startswith(CONTROL) else trial.ordinal
+    if stage.startswith(AGAIN):
+        at = newest_ordinal(ledger, trial.campaign)
+    with ledger.transaction() as db:
+        db.execute(
+            "INSERT OR IGNORE INTO observation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (measurement.id, trial.campaign, trial.program, measurement.host,
+             measurement.score, at, stage, not measurement.cached_from),
+        )  # fmt: skip
+
+
+def newest_ordinal(ledger: Ledger, campaign: str) -> int:
+    """The ordinal of the trial that was opened last."""
+    row = ledger.rows.execute("SELECT max(ordinal) FROM trial WHERE campaign = ?", (campaign,)).fetchone()
+    return int(row[0])
+
+
+def observations(ledger: Ledger, campaign: str, program: str) -> list[Observation]:
+    """Everything observed of a program in a campaign, in the campaign's own order."""
+    rows = ledger.rows.execute(
+        "SELECT * FROM observation WHERE campaign = ? AND program = ? ORDER BY at, measurement",
+        (campaign, program),
+    )
+    return [_observation(row) for row in rows]
+
+
+def noise_sample(ledger: Ledger, campaign: Campaign, until: int) -> list[Observation]:
+    """What the noise is learned from, as the trial of ordinal `until` may see it: the newest trials of the campaign and
+    the end of earlier ones under the same comparability key. Copies are left out."""
+    rows = ledger.rows.execute(
+        "SELECT * FROM observation WHERE campaign = ? AND at BETWEEN ? AND ? AND fresh ORDER BY at, measurement",
+        (campaign.id, until - WINDOW, until),
+    ).fetchall()
+    baseline = ledger.rows.execute(
+        "SELECT * FROM observation WHERE campaign = ? AND at = 0 AND at < ? AND fresh ORDER BY measurement",
+        (campaign.id, until - WINDOW),
+    ).fetchall()
+    return [*_earlier(ledger, campaign), *map(_observation, (*baseline, *rows))]
+
+
+def _earlier(ledger: Ledger, campaign: Campaign) -> list[Observation]:
+    """The end of this lab's earlier campaigns under the same key."""
+    before = ledger.rows.execute(
+        "SELECT id FROM campaign WHERE key = ? AND lab = '' AND created_at < ? ORDER BY created_at DESC LIMIT 5",
+        (campaign.key, campaign.created_at),
+    ).fetchall()
+    found: list[Observation] = []
+    for row in before:
+        rows = ledger.rows.execute(
+            "SELECT * FROM observation WHERE campaign = ? AND fresh ORDER BY at DESC, measurement DESC LIMIT ?",
+            (row["id"], EARLIER - len(found)),
+        )
+        found += map(_observation, rows)
+    return found
+
+
+def _observation(row: sqlite3.Row) -> Observation:
+    return Observation(row["program"], row["host"], row["score"], row["at"], row["stage"], row["campaign"])
+
+
+# decisions ----------------------------------------------------------------------------------------------
+
+
+def decision(ledger: Ledger, trial: int) -> Decision | None:
+    """The decision on a trial that is still being measured, or None."""
+    row = ledger.rows.execute("SELECT * FROM decision WHERE trial = ?", (trial,)).fetchone()
+    return None if row is None else Decision(**{**dict(row), "verdict": Verdict(row["verdict"])})
+
+
+def keep_decision(ledger: Ledger, made: Decision) -> None:
+    """Note that a test has ended well."""
+    with ledger.transaction() as db:
+        db.execute("INSERT OR REPLACE INTO decision VALUES (?, ?, ?, ?, ?)", dataclasses.astuple(made))
+
+
+def forget_decision(ledger: Ledger, trial: int) -> None:
+    """A trial has ended, whatever was decided on the way."""
+    with ledger.transaction() as db:
+        db.execute("DELETE FROM decision WHERE trial = ?", (trial,))
+
+
+# the master's standing ----------------------------------------------------------------------------------
+
+
+def standing(ledger: Ledger, campaign: str) -> Standing | None:
+    """The master as it is seen now; None before there is one, and for campaigns of other labs."""
+    row = ledger.rows.execute("SELECT * FROM standing WHERE campaign = ?", (campaign,)).fetchone()
+    return None if row is None else Standing(**dict(row))
+
+
+def set_standing(ledger: Ledger, seen: Standing) -> None:
+    """Replace what is known of a campaign's master."""
+    with ledger.transaction() as db:
+        db.execute(
+            "INSERT OR REPLACE INTO standing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", dataclasses.astuple(seen)
+        )
+
+
+# looks at the sealed split ------------------------------------------------------------------------------
+
+
+def log_look(ledger: Ledger, campaign: str, measurement: Measurement, asked_by: str) -> None:
+    """Log a finished measurement of the sealed split, once."""
+    assert measurement.status is not None
+    with ledger.transaction() as db:
+        db.execute(
+            "INSERT OR IGNORE INTO sealed_look (campaign, trial, measurement, asked_by, status, score, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (campaign, measurement.trial, measurement.id, asked_by, measurement.status, measurement.score, time.time()),
+        )  # fmt: skip
+
+
+def looks(ledger: Ledger, campaign: str) -> list[SealedLook]:
+    """Every look at the sealed split in a campaign, oldest first."""
+    rows = ledger.rows.execute("SELECT * FROM sealed_look WHERE campaign = ? ORDER BY number", (campaign,))
+    return [SealedLook(**{**dict(row), "status": Status(row["status"])}) for row in rows]
