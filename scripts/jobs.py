@@ -16,6 +16,7 @@ import time
 
 import _lab
 
+from autolab.errors import LabError
 from autolab.hub import connection, consent
 from autolab.hub.jobs import flavors, launching, spending
 from autolab.hub.jobs import listing as jobs
@@ -46,6 +47,9 @@ def run(arguments: argparse.Namespace) -> _lab.Answer:
         )  # fmt: skip
         return _one(job, f"launched {job.id}, ${cost:.4f} at most (next: scripts/jobs.py status {job.id})")
     if arguments.verb == "logs":
+        if os.environ.get("AUTOLAB_ROLE") and lab_jobs.is_sealed(ledger, arguments.id):
+            raise LabError("measured the sealed split, which agents may not see", where=arguments.id,
+                           mend="`scripts/trial.py show` says what came of it")  # fmt: skip
         arguments.chars = LOG_CHARACTERS
         lines = jobs.logs(api, owner, arguments.id, arguments.tail)
         said = f"{_count(lines, 'line')} of a log, for people: it may be cut short, and is never a result"

@@ -17,10 +17,12 @@ from _lab import Answer
 from autolab.campaign import agent_trial
 from autolab.campaign.detached import serving, start_serving
 from autolab.campaign.lock import at_work
-from autolab.cli.read import promoted, score_text, summarise
+from autolab.cli.read import moves, summarise
+from autolab.cli.told import master_lines, standing_text
 from autolab.errors import LabError
 from autolab.lab import Lab, attach, open_lab
 from autolab.ledger.agents import ideas
+from autolab.ledger.masters import master_now, steps
 from autolab.ledger.records import IdeaState, TrialState
 from autolab.ledger.views import cell
 from autolab.task import Task, load_task
@@ -91,9 +93,11 @@ def _status(lab: Lab, summary: dict[str, Any]) -> Answer:
         ),
     ]
     if master:
-        score = score_text(master["score"], master["score_low"], master["score_high"])
-        gain = f"gain {master['gain_total']:+.4g} in {promoted(master['promotions'])}"
-        lines.append(f"master      {summary['metric']} {score}, trial {master['trial']}, {gain}")
+        chain = steps(ledger, campaign)
+        seen = master_now(ledger, campaign, chain)
+        said = f"{summary['metric']} {standing_text(seen)}, trial {seen.trial.id}, {moves(master)}"
+        lines.append(f"master      {said}")
+        lines += master_lines(ledger, seen, chain)
     outcomes = ", ".join(f"{number} {name}" for name, number in summary["outcomes"].items()) or "none yet"
     lines.append(f"finished    {summary['trials']} with the baseline: {outcomes}")
     lines.append(f"under way   {count[TrialState.OPEN]} open, {count[TrialState.QUEUED]} submitted"

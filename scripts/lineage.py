@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 import _bridge
 
@@ -13,9 +14,11 @@ import _lab
 from _lab import Answer
 
 from autolab.campaign.agent_trial import check_surface
+from autolab.cli.told import score_text
 from autolab.errors import LabError
 from autolab.lab import Lab
 from autolab.ledger.lineage import alike, ancestors, lineage_slice
+from autolab.ledger.masters import outcome, states, steps, way_back
 from autolab.ledger.records import Trial
 from autolab.ledger.views import cell
 
@@ -62,8 +65,9 @@ def tried(lab: Lab, arguments: argparse.Namespace) -> Answer:
     if not words.strip():
         raise LabError("there are no words", mend='scripts/lineage.py tried "cosine schedule"')
     found = alike(lab.ledger, lab.campaign.id, words)
-    lines = [f"{100 * like:3.0f} %  {_line(trial)}" for like, trial in found]
-    data = {"alike": [{"likeness": round(like, 3), **_record(trial)} for like, trial in found]}
+    known = states(steps(lab.ledger, lab.campaign.id))
+    lines = [f"{100 * like:3.0f} %  {_line(trial, known)}" for like, trial in found]
+    data = {"alike": [{"likeness": round(like, 3), **_record(trial, known)} for like, trial in found]}
     said = "nothing like that was tried"
     if found:
         likest = f"{100 * found[0][0]:.0f} %"
@@ -78,30 +82,36 @@ def show(lab: Lab, arguments: argparse.Namespace) -> Answer:
     children = [lab.ledger.trial(number) for number in lab.ledger.children(trial.number)[:MOST_LISTED]]
     more = len(lab.ledger.children(trial.number)) - len(children)
     shown = chain[-MOST_LISTED:]
+    changes = steps(lab.ledger, trial.campaign)
+    known = states(changes)
     lines = [f"{len(chain) - len(shown)} earlier ancestors"] if len(chain) > len(shown) else []
-    lines += [f"{'  ' * min(depth, 8)}{_line(step)}" for depth, step in enumerate(shown)]
+    lines += [f"{'  ' * min(depth, 8)}{_line(step, known)}" for depth, step in enumerate(shown)]
     lines += ["children"] if children else []
-    lines += [f"  {_line(child)}" for child in children]
+    lines += [f"  {_line(child, known)}" for child in children]
     lines += [f"  and {more} more"] if more > 0 else []
-    data = {"chain": [_record(step) for step in shown], "children": [_record(child) for child in children]}
+    names = {step.number for step in shown}
+    back = [way_back(lab.ledger, step) for step in changes
+            if step.kind == "demotion" and step.before is not None and step.before.trial in names]  # fmt: skip
+    lines += [f"demoted: {cell(text)}" for text in back]
+    data = {"chain": [_record(step, known) for step in shown], "demotions": back,
+            "children": [_record(child, known) for child in children]}  # fmt: skip
     return Answer(f"{trial.id}: {len(chain) - 1} ancestors, {len(children) + max(more, 0)} children",
                   "\n".join(lines), data)  # fmt: skip
 
 
-def _line(trial: Trial) -> str:
-    score = "" if trial.score is None else f" {trial.score:.5g}"
+def _line(trial: Trial, known: Mapping[int, str]) -> str:
+    score = "" if trial.score is None else f" {score_text(trial.score, trial.score_low, trial.score_high)}"
     delta = "" if not trial.delta else f" ({trial.delta:+.3g})"
-    outcome = trial.verdict or trial.status or trial.state
     hypothesis = cell(trial.hypothesis)[:140]
     surface = f" [{cell(trial.surface)[:30]}]" if trial.surface else ""
-    return f"{trial.id} {outcome}{score}{delta}{surface} {hypothesis}"
+    return f"{trial.id} {outcome(trial, known)}{score}{delta}{surface} {hypothesis}"
 
 
-def _record(trial: Trial) -> dict[str, object]:
+def _record(trial: Trial, known: Mapping[int, str]) -> dict[str, object]:
     return {
-        "trial": trial.id, "outcome": str(trial.verdict or trial.status or trial.state), "score": trial.score,
-        "delta": trial.delta, "surface": trial.surface, "hypothesis": cell(trial.hypothesis)[:300],
-        "note": cell(trial.note)[:200],
+        "trial": trial.id, "outcome": outcome(trial, known), "score": trial.score, "low": trial.score_low,
+        "high": trial.score_high, "delta": trial.delta, "surface": trial.surface,
+        "hypothesis": cell(trial.hypothesis)[:300], "note": cell(trial.note)[:200],
     }  # fmt: skip
 
 

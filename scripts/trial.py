@@ -21,9 +21,11 @@ from autolab.campaign import agent_trial
 from autolab.campaign.agent_trial import Check
 from autolab.campaign.lock import holder
 from autolab.cli.read import unified_diff
+from autolab.cli.told import control_lines, score_text, standing_text
 from autolab.lab import Lab
 from autolab.ledger.agents import workspace
-from autolab.ledger.records import Measurement, Status, Trial, TrialState, Verdict
+from autolab.ledger.masters import DEMOTED, is_control, is_sealed, master_now, outcome, states, steps
+from autolab.ledger.records import PROMOTED, Measurement, Status, Trial, TrialState
 from autolab.ledger.views import cell, timestamp
 
 MOST_WAIT = 100
@@ -101,10 +103,14 @@ def _opened(lab: Lab, trial: Trial, path: Path, more: Sequence[str] = ()) -> Ans
     edit = [str(place / name) for name in lab.task.editable]
     parent = lab.ledger.trial(trial.parent_trial) if trial.parent_trial else None
     score = parent.score if parent else None
+    known = "not measured yet" if score is None else f"{lab.task.metric.name} {score:.5g}"
+    in_force = lab.ledger.newest_promotion(lab.campaign.id)
+    if parent and in_force is not None and in_force.trial == parent.number:
+        seen = master_now(lab.ledger, lab.campaign.id)
+        score, known = seen.score, f"{lab.task.metric.name} {standing_text(seen)}"
     lines = [f"trial       {trial.id}", f"workspace   {place}", *(f"edit        {name}" for name in edit)]
     if lab.protected:
         lines.append(f"read only   {', '.join(sorted(lab.protected))}")
-    known = "not measured yet" if score is None else f"{lab.task.metric.name} {score:.5g}"
     lines.append(f"parent      {parent.id if parent else '-'}, {known} ({lab.task.metric.direction} it)")
     if trial.surface:
         lines.append(
@@ -223,7 +229,8 @@ def _before(lab: Lab, trial: Trial) -> str:
 
 
 def _standing(lab: Lab, trial: Trial) -> str:
-    """`queued, 2 before it`, `being measured`, `confirmed, loss 1.0003 (gain +0.1), the new master`."""
+    """`queued, 2 before it`, `being measured`, `confirmed, loss 1.0003 [0.99, 1.01] (gain +0.1 over the
+    master then), the master; now 1.0005 [1, 1.001] confirmed, of 12 runs`."""
     if trial.state is TrialState.OPEN:
         return "open"
     if trial.state is TrialState.QUEUED:
@@ -236,13 +243,16 @@ def _standing(lab: Lab, trial: Trial) -> str:
         if trial.delta is None or trial.ordinal == 0
         else f" (gain {trial.delta:+.4g} over the master then)"
     )
-    text = f"{trial.verdict}, {lab.task.metric.name} {trial.score:.5g}{gain}"
-    if trial.verdict not in (Verdict.CONFIRMED, Verdict.CERTIFIED):
+    chain = steps(lab.ledger, trial.campaign)
+    known = states(chain)
+    score = score_text(trial.score, trial.score_low, trial.score_high)
+    text = f"{outcome(trial, known)}, {lab.task.metric.name} {score}{gain}"
+    if chain and chain[-1].trial.number == trial.number:
+        seen = master_now(lab.ledger, trial.campaign, chain)
+        return f"{text}, the master; now {standing_text(seen)}"
+    if trial.number not in known and trial.verdict not in PROMOTED:
         return text
-    in_force = lab.ledger.newest_promotion(lab.campaign.id)
-    return text + (
-        ", the master" if in_force and in_force.trial == trial.number else ", a master since replaced"
-    )
+    return text if known.get(trial.number) == DEMOTED else text + ", a master since replaced"
 
 
 def _log(lab: Lab, trial: Trial) -> list[str]:
@@ -250,7 +260,7 @@ def _log(lab: Lab, trial: Trial) -> list[str]:
     failed = [
         m
         for m in lab.ledger.measurements(trial.number)
-        if m.status not in (None, Status.OK) and m.log_excerpt
+        if m.status not in (None, Status.OK) and m.log_excerpt and not is_sealed(m)
     ]
     return (
         [f"log         | {line[:200]}" for line in failed[-1].log_excerpt.splitlines()[-LOG_LINES:]]
@@ -262,7 +272,9 @@ def _log(lab: Lab, trial: Trial) -> list[str]:
 def show(lab: Lab, arguments: argparse.Namespace) -> Answer:
     """Everything about one trial."""
     trial = _lab.named_trial(lab, arguments.trial)
-    measured = lab.ledger.measurements(trial.number)
+    measured = [m for m in lab.ledger.measurements(trial.number) if not is_sealed(m)]
+    controls = [m for m in measured if is_control(m)]
+    measured = [m for m in measured if not is_control(m)]
     parent = lab.ledger.trial_id(trial.parent_trial) if trial.parent_trial else "-"
     known = trial.proposal
     lines = [
@@ -279,7 +291,7 @@ def show(lab: Lab, arguments: argparse.Namespace) -> Answer:
         )
         lines += [f"{name:<12}{cell(text)}" for name, text in told if text]
     lines += [f"note        {cell(trial.note)}"] if trial.note else []
-    lines += [_measured(lab, m) for m in measured]
+    lines += [_measured(lab, m) for m in measured] + control_lines(controls)
     lines += _log(lab, trial) if trial.score is None else []
     diff = ""
     if trial.program and trial.parent_program:
@@ -288,6 +300,7 @@ def show(lab: Lab, arguments: argparse.Namespace) -> Answer:
         "parent": parent, "expected": known.expected_effect if known else "", "why": known.rationale if known else "",
         "sources": list(known.sources) if known else [], "diff": diff[: arguments.chars],
         "measurements": [{"stage": m.stage, "status": m.status, "score": m.score, "cause": m.cause} for m in measured],
+        "controls": len(controls),
     }  # fmt: skip
     return Answer(f"{trial.id} is {_standing(lab, trial)}", "\n".join([*lines, diff]), data)
 
@@ -309,9 +322,11 @@ def abandon(lab: Lab, arguments: argparse.Namespace) -> Answer:
 
 def _record(lab: Lab, trial: Trial) -> dict[str, Any]:
     place = workspace(lab.ledger, trial.number) if trial.state is TrialState.OPEN else None
+    known = states(steps(lab.ledger, trial.campaign))
     return {
         "trial": trial.id, "number": trial.number, "state": trial.state, "status": trial.status,
-        "verdict": trial.verdict, "score": trial.score, "low": trial.score_low, "high": trial.score_high,
+        "verdict": trial.verdict, "outcome": outcome(trial, known),
+        "score": trial.score, "low": trial.score_low, "high": trial.score_high,
         "delta": trial.delta, "note": cell(trial.note), "surface": trial.surface, "role": trial.role,
         "agent": trial.agent, "hypothesis": cell(trial.hypothesis),
         "repeats": lab.ledger.trial_id(trial.repeats) if trial.repeats else None,

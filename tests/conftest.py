@@ -83,6 +83,14 @@ def write_toy(directory: Path, train: str = TRAIN, task: str = TASK) -> Path:
     return directory
 
 
+def write_sealed_toy(directory: Path) -> Path:
+    """Write the toy task with a sealed split, on which scores are the same."""
+    write_toy(directory, task=TASK.replace("bounds:", "sealed: sealed_loss, bounds:"))
+    name = '{"sealed_loss" if os.environ["AUTOLAB_STAGE"] == "certify" else "loss": 1.0'
+    (directory / "evaluate.py").write_text(EVALUATE.replace('{"loss": 1.0', name), encoding="utf-8")
+    return directory
+
+
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
     """A directory with the toy task."""

@@ -291,7 +291,9 @@ def test_the_report_says_first_whether_it_got_better_and_quotes_agents_harmlessl
     assert said.code == 0 and said.text.startswith(written.rstrip()) and len(written.encode()) <= 8000
     head = written.splitlines()[2]
     assert re.match(
-        r"\*\*loss 1\.40\d* → 1\.00\d* \[[\d.]+, [\d.]+\] in 1 promotion\.\*\* Campaign running; ", head
+        r"\*\*loss 1\.40\d* → 1\.00\d* \[[\d.]+, [\d.]+\] \(confirmed, from \d+ runs\) in 1 promotion\.\*\*"
+        r" Campaign running; ",
+        head,
     )
     for part in ("What changed", "Look at this", "by surface", "by role", "Cost by role", "Sources"):
         assert part in written
@@ -318,7 +320,8 @@ def test_a_worker_goes_from_open_to_promoted_in_processes_of_its_own(
         assert submitted.status.startswith(f"[ok] {trial} is queued")
         done = process(tmp_path, "trial.py", "status", "--wait", "60", **mine)
         assert re.fullmatch(
-            rf"\[ok\] {trial} is confirmed, loss 1\.00\d* \(gain \+0\.\d+ .*\), the master", done.status
+            rf"\[ok\] {trial} is confirmed, loss 1\.00\d* \[.*\] \(gain \+0\.\d+ .*\), the master; now .*",
+            done.status,
         )
         broken = call(tmp_path, ["trial.py", "open", "--hypothesis", "divides", "--json"], **mine)
         name = edit_rate(toy, broken, "1 / 0")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import write_sealed_toy
 from scripted import start
 
 from autolab.campaign.loop import CampaignRun, Limits
@@ -73,6 +74,21 @@ def test_a_slow_agent_holds_up_nobody_and_a_failed_one_is_labelled(toy: Path) ->
     third = next(trial for trial in lab.ledger.trials() if trial.ordinal == 3)
     assert (third.status, third.note) == ("proposal_failed", "said nothing")
     assert third.proposal is not None and third.proposal.tokens == 7
+
+
+def test_what_two_trials_want_is_measured_once(tmp_path: Path) -> None:
+    class Lucky(Agents):
+        async def propose(self, ticket: Ticket) -> Proposal:
+            value = f"RATE = {0.75 + 0.05 * ticket.ordinal}"
+            return Proposal(value, (Edit(path="train.py", search="RATE = 0.5", replace=value),))
+
+    lab, began = start(write_sealed_toy(tmp_path / "toy")), list[str]()
+    work = CampaignRun(lab, Lucky(2), local_executor(lab, 2), Limits(trials=2))
+    work.listener = lambda event: began.extend(
+        [event.measurement.id] * (event.kind == "started") if event.measurement else []
+    )
+    assert asyncio.run(work.run()) == "all trials are done"
+    assert f"{lab.ledger.trial_id(1)}-certify-0-1" in began and len(began) == len(set(began))
 
 
 def test_what_failed_sessions_cost_counts_against_the_budget(toy: Path) -> None:

@@ -82,6 +82,21 @@ def test_replay_with_fresh_seeds_confirms_a_real_gain(searched: Path) -> None:
     assert report["holds"] and len(set(report["scores"])) == 2
 
 
+def test_replay_knows_what_a_master_claims_after_a_demotion(toy: Path) -> None:
+    """The demoted trial is compared with what it replaced, the baseline that is master again with its own record."""
+    lab, _, _ = search(toy, [0.9])
+    first, second = lab.ledger.promotions(lab.campaign.id)
+    baseline = lab.ledger.trial(first.trial)
+    lab.ledger.promote(
+        baseline, score=first.score, interval=(1.3, 1.5), gain=0.0, reason="luck", kind="demotion"
+    )
+    again = json.loads(autolab(toy, "replay", "master", "--seeds", "2", "--json").stdout)
+    assert again["trial"] == baseline.id and again["holds"] and "its own record" in again["text"]
+    demoted = json.loads(autolab(toy, "replay", str(second.trial), "--seeds", "2", "--json").stdout)
+    assert f"against trial {baseline.id}, which it replaced" in demoted["text"]
+    assert demoted["gain"] == pytest.approx(0.4, abs=0.01) and 0 < demoted["half_width"] < 0.05
+
+
 def test_replay_needs_nothing_but_the_ledger(searched: Path, tmp_path: Path) -> None:
     import shutil
 

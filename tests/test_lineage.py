@@ -51,7 +51,7 @@ def test_it_says_what_worked_what_failed_and_why_and_what_is_open(lab: Lab) -> N
     assert (
         "- idea 1 [optimizer] try momentum (from 1412.6980)" in told and "leave the tokenizer alone" in told
     )
-    assert "1.4 [1.3, 1.5]: the recipe as it was" in told
+    assert "1.4 [1.3, 1.5] baseline: the recipe as it was" in told
 
 
 def test_what_is_no_evidence_is_not_shown_as_a_failure(lab: Lab) -> None:

@@ -91,7 +91,10 @@ def test_a_push_is_one_commit_on_a_private_repo_and_a_second_one_changes_nothing
     assert file(hub, MASTER) == file(hub, f"masters/{campaign}.json") == (lab / MASTER).read_text()
     assert file(hub, TABLE) == (lab / TABLE).read_text()
     card = file(hub, "README.md")
-    assert f"path: {TABLE}" in card and f"| {campaign} | {name} | loss | 2 | 1 | 1.98 [1.97, 1.99] |" in card
+    assert (
+        f"path: {TABLE}" in card
+        and f"| {campaign} | {name} | loss | 2 | 1 | 1.98 [1.97, 1.99] confirmed |" in card
+    )
     assert last(script("push", "--repo", REPO)[1]).startswith("[ok] nothing new: 2 in ")
     assert len(repo.commits) == 2
 

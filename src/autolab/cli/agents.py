@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from autolab.cli.told import standing_text
 from autolab.errors import LabError
 from autolab.harness import Ticket
 from autolab.harness.opencode.binary import OpenCode, find_opencode
@@ -18,6 +19,8 @@ from autolab.harness.opencode.seat import Waiting
 from autolab.lab import Lab, read_files
 from autolab.ledger.agents import add_session
 from autolab.ledger.lineage import lineage_slice
+from autolab.ledger.masters import master_now
+from autolab.ledger.observations import standing
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell
 from autolab.program.hashing import program_id
@@ -25,6 +28,20 @@ from autolab.search.parent import choose_parent
 from autolab.task import Task, load_task
 
 LINEAGE_BYTES = 6000
+
+
+def _noise(ledger: Ledger, campaign: str) -> float | None:
+    """The SD of one run as it is known now."""
+    seen = standing(ledger, campaign)
+    return seen.noise_sd if seen else ledger.campaign(campaign).noise_sd
+
+
+def _standing(ledger: Ledger, campaign: str, program: str) -> str:
+    """How the master stands, if that is the program; else nothing."""
+    if not ledger.promotions(campaign):
+        return ""
+    seen = master_now(ledger, campaign)
+    return standing_text(seen) if seen.promotion.program == program else ""
 
 
 def opencode_harness(
@@ -41,7 +58,8 @@ def opencode_harness(
     desk = Desk(
         objection=lab.objection,
         lineage=lambda surface: lineage_slice(ledger, campaign, surface=surface, limit=LINEAGE_BYTES),
-        noise_sd=lambda: ledger.campaign(campaign).noise_sd,
+        noise_sd=lambda: _noise(ledger, campaign),
+        standing=lambda program: _standing(ledger, campaign, program),
         record=lambda session: add_session(ledger, session),
         heard=heard,
     )
@@ -105,7 +123,8 @@ def _imagined(
     desk = Desk(
         objection=lambda ticket, proposal: None,
         lineage=lineage,
-        noise_sd=lambda: campaign.noise_sd if campaign else None,
+        noise_sd=lambda: _noise(ledger, campaign.id) if ledger and campaign else None,
+        standing=lambda program: _standing(ledger, campaign.id, program) if ledger and campaign else "",
         record=lambda session: None,
     )
     return OpenCodeHarness(

@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from autolab.campaign.loop import CampaignRun, Event, Limits
+from autolab.cli.told import score_text
 from autolab.lab import Lab
-from autolab.ledger.records import Measurement, Trial
+from autolab.ledger.masters import is_sealed, steps, way_back
+from autolab.ledger.records import Measurement, Trial, Verdict
 from autolab.ledger.views import cell
 
 
@@ -21,6 +23,8 @@ class Reporter:
 
     def __init__(self, lab: Lab, limits: Limits, *, json_lines: bool) -> None:
         self.lab, self.limits, self.json_lines = lab, limits, json_lines
+        newest = lab.ledger.newest_promotion(lab.campaign.id)
+        self._promotion = newest.number if newest else 0  # the newest that was told
         self._work: CampaignRun | None = None
         self._progress: Any = None
         self._bars: dict[int, Any] = {}
@@ -60,10 +64,10 @@ class Reporter:
             return
         if self._progress is not None:
             self._move_bars(event)
-        text = self._sentence(event)
-        if text:
-            stamp = time.strftime("%H:%M:%S")
-            click.echo(f"{stamp}  {text}")
+        stamp = time.strftime("%H:%M:%S")
+        for text in (self._sentence(event), self._demotion(event)):
+            if text:
+                click.echo(f"{stamp}  {text}")
 
     def _sentence(self, event: Event) -> str:
         trial, measured = event.trial, event.measurement
@@ -76,22 +80,35 @@ class Reporter:
             value = f"{measured.status}: {cell(measured.cause)[:80]}"
             if measured.score is not None:
                 value = f"{self.lab.task.metric.name} {measured.score:.5g}"
+                value = "looked at the sealed split" if is_sealed(measured) else value
             seconds = measured.finished_at - measured.started_at
-            return f"{known.id}  {measured.stage:<8} {value}  ({seconds:.0f} s)"
+            return f"{known.id}  {measured.stage:<10} {value}  ({seconds:.0f} s)"
         if event.kind == "refused" and trial is not None:
             return f"{trial.id}  {trial.status}: {cell(trial.note)[:90]}"
         if event.kind == "promoted" and trial is not None and trial.ordinal == 0:
             return f"{trial.id}  baseline {trial.score:.5g}: {trial.note}"
         if event.kind == "promoted" and trial is not None:
             return click.style(
-                f"{trial.id}  NEW MASTER {trial.score:.5g} ({trial.delta:+.4g})  "
-                f"{cell(trial.hypothesis)[:70]}",
+                f"{trial.id}  NEW MASTER {score_text(trial.score, trial.score_low, trial.score_high)}"
+                f" {trial.verdict} ({trial.delta:+.4g})  {cell(trial.hypothesis)[:70]}",
                 fg="green",
                 bold=True,
             )
         if event.kind == "judged" and trial is not None and trial.verdict:
-            return f"{trial.id}  {trial.verdict} ({trial.delta:+.3g})  {cell(trial.hypothesis)[:70]}"
+            more = f"  (`autolab confirm {trial.id}`)" if trial.verdict is Verdict.PROVISIONAL else ""
+            return f"{trial.id}  {trial.verdict} ({trial.delta:+.3g})  {cell(trial.hypothesis)[:70]}{more}"
         return ""
+
+    def _demotion(self, event: Event) -> str:
+        """A master that was taken back with the end of a trial, or nothing."""
+        if event.kind not in ("judged", "promoted"):
+            return ""
+        newest = self.lab.ledger.newest_promotion(self.lab.campaign.id)
+        known, self._promotion = self._promotion, newest.number if newest else 0
+        if newest is None or newest.kind != "demotion" or newest.number <= known:
+            return ""
+        back = steps(self.lab.ledger, self.lab.campaign.id)[-1]
+        return f"DEMOTED {way_back(self.lab.ledger, back)}"
 
     def _move_bars(self, event: Event) -> None:
         if event.kind == "started" and event.measurement is not None:
@@ -127,6 +144,8 @@ def _brief(record: Trial | Measurement) -> dict[str, Any]:
     known.pop("proposal", None)
     known.pop("log_excerpt", None)
     known.pop("clock", None)
+    if isinstance(record, Measurement) and is_sealed(record):
+        known["score"], known["metrics"] = None, {}
     if isinstance(record, Trial):
         known["hypothesis"] = record.hypothesis
     return known

@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from autolab.cli import options
+from autolab.cli.described import describe, promotion_of
+from autolab.cli.told import (
+    counted,
+    master_lines,
+    over_baseline,
+    price_of,
+    score_text,
+    shortened,
+    standing_text,
+    step_line,
+    wrapped,
+)
 from autolab.errors import LabError
 from autolab.lab import open_lab
 from autolab.ledger.jobs import costs, count_jobs
-from autolab.ledger.records import Campaign, Measurement, Promotion, Status, Trial, Verdict
+from autolab.ledger.lineage import ancestors
+from autolab.ledger.masters import (
+    DEMOTED,
+    Step,
+    is_control,
+    is_sealed,
+    master_now,
+    outcome,
+    states,
+    steps,
+    way_back,
+)
+from autolab.ledger.observations import looks
+from autolab.ledger.records import PROMOTED, Campaign, Status, Trial, Verdict
 from autolab.ledger.store import Ledger
-from autolab.ledger.views import cell, timestamp
+from autolab.ledger.views import cell, master_record, timestamp
 
 MARKS = {"ok": "green", "duplicate": "bright_black", "infra_error": "bright_black"}
 
@@ -29,6 +55,7 @@ def status(directory: Path, campaign: str | None, as_json: bool) -> None:
     root = options.find_root(directory)
     with open_lab(root) as ledger:
         summary = summarise(ledger, ledger.campaign(campaign), root)
+        about_master = [] if as_json else _master_lines(ledger, summary)
     if as_json:
         options.emit(summary)
         return
@@ -39,18 +66,7 @@ def status(directory: Path, campaign: str | None, as_json: bool) -> None:
     )
     outcomes = ", ".join(f"{count} {name}" for name, count in summary["outcomes"].items())
     click.echo(f"outcomes  {outcomes or 'none yet'}")
-    master = summary["master"]
-    if master is None:
-        click.echo(f"master    none: the baseline {summary['baseline']}")
-    else:
-        score = score_text(master["score"], master["score_low"], master["score_high"])
-        click.echo(
-            f"master    {summary['metric']} {score}  trial {master['trial']}, {promoted(master['promotions'])}"
-        )
-        click.echo(
-            f"gain      {master['gain_total']:+.4g} over the baseline ({summary['baseline_score']:.6g})"
-            + (f", noise {summary['noise_sd']:.2g} a run" if summary["noise_sd"] is not None else "")
-        )
+    click.echo("\n".join(about_master))
     for item in summary["running"]:
         click.echo(f"{waiting:<9} {item['trial']}  {item['state']}  {item['hypothesis'][:50]}")
     jobs = summary["jobs"]
@@ -69,6 +85,24 @@ def status(directory: Path, campaign: str | None, as_json: bool) -> None:
         click.echo(f"guidance  {cell(summary['guidance'][-1])[:66]}")
 
 
+def _master_lines(ledger: Ledger, summary: dict[str, Any]) -> list[str]:
+    if summary["master"] is None:
+        return [f"master    none: the baseline {summary['baseline']}"]
+    chain = steps(ledger, summary["campaign"])
+    seen = master_now(ledger, summary["campaign"], chain)
+    made = summary["master"]
+    text = f"{summary['metric']} {standing_text(seen)}, trial {seen.trial.id}, {moves(made)}"
+    lines = wrapped("master", text, 10) + master_lines(ledger, seen, chain, 10)
+    if made["sealed_looks"]:
+        lines.append(f"sealed    {counted(made['sealed_looks'], 'look')} at the sealed split")
+    if promising := summary["outcomes"].get(Verdict.PROVISIONAL):
+        lines.append(
+            f"promising {promising} not shown to be better: `autolab trials --status provisional`,"
+            " `autolab confirm ID`"
+        )
+    return lines
+
+
 def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
     """What `status --json` says."""
     from autolab.campaign.lock import holder
@@ -76,7 +110,14 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
     outcomes: dict[str, int] = {}
     for (state, verdict), count in sorted(ledger.count(campaign.id).items(), key=lambda item: -item[1]):
         outcomes[verdict or state] = outcomes.get(verdict or state, 0) + count
-    promotions = ledger.promotions(campaign.id)
+    chain = steps(ledger, campaign.id)
+    known = states(chain)
+    for trial in {step.trial.number: step.trial for step in chain}.values():
+        before, now = str(trial.verdict or trial.status), outcome(trial, known)
+        outcomes[before] = outcomes.get(before, 0) - 1
+        outcomes[now] = outcomes.get(now, 0) + 1
+    outcomes = {name: count for name, count in outcomes.items() if count > 0}
+    seen = master_summary(ledger, chain) if chain else None
     state = campaign.state
     alive = holder(root) is not None
     if state in ("running", "paused", "stopping", "cancelling") and not alive:
@@ -94,9 +135,10 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
         "metric": campaign.config["task"]["metric"]["name"],
         "trials": sum(outcomes.values()),
         "outcomes": outcomes,
-        "noise_sd": campaign.noise_sd,
-        "baseline_score": promotions[0].score if promotions else None,
-        "master": master_summary(ledger, promotions, campaign) if promotions else None,
+        "noise_sd": seen["noise_sd"] if seen else campaign.noise_sd,
+        "noise_df": seen["noise_df"] if seen else None,
+        "baseline_score": chain[0].promotion.score if chain else None,
+        "master": seen,
         "running": [
             {"trial": t.id, "state": str(t.state), "hypothesis": cell(t.hypothesis)}
             for t in ledger.undone(campaign.id)
@@ -110,14 +152,23 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
     }
 
 
-def master_summary(ledger: Ledger, promotions: list[Promotion], campaign: Campaign) -> dict[str, Any]:
-    """The master in brief; `gain_total` is positive when it is better than the baseline."""
-    first, last = promotions[0], promotions[-1]
-    sign = 1 if campaign.config["task"]["metric"]["direction"] == "minimize" else -1
+def master_summary(ledger: Ledger, chain: list[Step]) -> dict[str, Any]:
+    """The master in brief, as it is seen now. Gains are positive when it is better: `gain` over what it replaced,
+    `gain_total` over the baseline; `controls` are its measurements in turn with candidates."""
+    campaign = chain[0].promotion.campaign
+    seen = master_now(ledger, campaign, chain)
+    total, total_low, total_high = over_baseline(ledger, seen, chain)
     return {
-        "trial": ledger.trial_id(last.trial), "program": last.program, "score": last.score,
-        "score_low": last.score_low, "score_high": last.score_high, "promotions": len(promotions) - 1,
-        "gain_total": sign * (first.score - last.score), "promoted_at": timestamp(last.at),
+        "trial": seen.trial.id, "program": seen.promotion.program, "state": seen.state, "score": seen.score,
+        "score_low": seen.low, "score_high": seen.high, "estimated_from": seen.runs,
+        "replaced": seen.over.id if seen.over else None, "gain": seen.gain, "gain_low": seen.gain_low,
+        "gain_high": seen.gain_high, "noise_sd": seen.noise_sd, "noise_df": seen.noise_df,
+        "controls": sum(is_control(m) for m in ledger.measurements(seen.trial.number)),
+        "sealed_looks": len(looks(ledger, campaign)),
+        "promotions": sum(step.kind not in ("baseline", "demotion") for step in chain),
+        "demotions": sum(step.kind == "demotion" for step in chain),
+        "gain_total": total, "gain_total_low": total_low, "gain_total_high": total_high,
+        "promoted_at": timestamp(seen.promotion.at),
     }  # fmt: skip
 
 
@@ -129,17 +180,10 @@ def _baseline_text(ledger: Ledger, campaign: Campaign) -> str:
     return "was measured" if first.status == "ok" else f"failed ({first.status}: {cell(first.note)[:60]})"
 
 
-def promoted(promotions: int) -> str:
-    """`1 promotion`, `2 promotions`."""
-    return f"{promotions} promotion{'' if promotions == 1 else 's'}"
-
-
-def score_text(score: float | None, low: float | None, high: float | None) -> str:
-    """`2.2214 [2.19, 2.25]`, or a dash: a failed trial has no score."""
-    if score is None:
-        return "-"
-    text = f"{score:.5g}"
-    return text if low is None or high is None or low == high else f"{text} [{low:.4g}, {high:.4g}]"
+def moves(master: dict[str, Any]) -> str:
+    """How often the master changed, of its summary: `2 promotions, 1 demotion`."""
+    taken_back = f", {counted(master['demotions'], 'demotion')}" if master["demotions"] else ""
+    return counted(master["promotions"], "promotion") + taken_back
 
 
 @click.command()
@@ -148,47 +192,45 @@ def score_text(score: float | None, low: float | None, high: float | None) -> st
 @click.option(
     "-n", "last", type=click.IntRange(min=0), default=20, show_default=True, help="How many; 0 for all."
 )
-@click.option("--status", "wanted", help="Only those with this status or verdict.")
+@click.option("--status", "wanted", help="Only those with this status, verdict or state.")
 @options.as_json
 def trials(directory: Path, campaign: str | None, last: int, wanted: str | None, as_json: bool) -> None:
     """The finished trials, newest last."""
-    known = [*Status, *Verdict]
-    if wanted is not None and wanted not in known:
-        raise LabError(f"there is no status {wanted!r}", mend=f"one of: {', '.join(known)}")
+    words = [*Status, *Verdict, DEMOTED]
+    if wanted is not None and wanted not in words:
+        raise LabError(f"there is no status {wanted!r}", mend=f"one of: {', '.join(words)}")
     with open_lab(options.find_root(directory)) as ledger:
         chosen = ledger.campaign(campaign).id
+        known = states(steps(ledger, chosen))
         found = list(ledger.trials(chosen, last=None if wanted or last == 0 else last))
         if wanted:
-            found = [t for t in found if wanted in (t.status, t.verdict)]
+            found = [t for t in found if wanted in (t.status, outcome(t, known))]
             found = found[-last:] if last else found
         if as_json:
-            options.emit([_trial_json(ledger, trial) for trial in found])
+            options.emit([_trial_json(ledger, trial, known) for trial in found])
             return
-        click.echo(table(found))
+        click.echo(table(found, known))
 
 
-def table(found: list[Trial]) -> str:
-    """The trials as lines that fit 80 columns."""
+def table(found: list[Trial], known: Mapping[int, str]) -> str:
+    """The trials as lines that fit 80 columns. `known`: the states of those that were promoted."""
     lines = [f"{'trial':<13}{'outcome':<15}{'score':<9}{'delta':<10}hypothesis"]
     for trial in found:
-        outcome = trial.verdict or trial.status or ""
+        word = outcome(trial, known)
         score = "-" if trial.score is None else f"{trial.score:.5g}"
         delta = "-" if trial.delta is None else f"{trial.delta:+.3g}"
-        color = (
-            "green"
-            if trial.verdict in ("confirmed", "certified")
-            else MARKS.get(trial.status or "", "yellow")
-        )
+        color = "green" if word in PROMOTED else MARKS.get(trial.status or "", "yellow")
         text = cell(trial.hypothesis or trial.note)
         text = text if len(text) <= 32 else text[:31] + "…"
         lines.append(
-            f"{trial.id:<13}" + click.style(f"{outcome:<15}", fg=color) + f"{score:<9}{delta:<10}{text}"
+            f"{trial.id:<13}" + click.style(f"{word:<15}", fg=color) + f"{score:<9}{delta:<10}{text}"
         )
     return "\n".join(lines)
 
 
-def _trial_json(ledger: Ledger, trial: Trial) -> dict[str, Any]:
+def _trial_json(ledger: Ledger, trial: Trial, known: Mapping[int, str]) -> dict[str, Any]:
     record = dataclasses.asdict(trial)
+    record["outcome"] = outcome(trial, known)
     record["parent"] = ledger.trial_id(trial.parent_trial) if trial.parent_trial else None
     if trial.proposal:
         record["proposal"]["edits"] = [edit.model_dump() for edit in trial.proposal.edits]
@@ -203,55 +245,31 @@ def show(directory: Path, trial: str, as_json: bool) -> None:
     """Everything about one trial: a number, an id, or `master`."""
     with open_lab(options.find_root(directory)) as ledger:
         found = ledger.find_trial(trial)
-        measured = ledger.measurements(found.number)
+        chain = steps(ledger, found.campaign)
+        measured = [m for m in ledger.measurements(found.number) if not is_sealed(m)]
         children = [ledger.trial_id(number) for number in ledger.children(found.number)]
         if as_json:
-            record = _trial_json(ledger, found)
+            record = _trial_json(ledger, found, states(chain))
             record["measurements"] = [dataclasses.asdict(m) for m in measured]
-            options.emit({**record, "children": children})
+            record["sealed_looks"] = [
+                dataclasses.asdict(look)
+                for look in looks(ledger, found.campaign)
+                if look.trial == found.number
+            ]
+            options.emit({**record, "children": children, **_promotion_json(ledger, found, chain)})
             return
-        for line in _describe(ledger, found, measured, children):
-            click.echo(line)
+        lines = describe(ledger, found, chain, measured, children)
+    click.echo("\n".join(lines))
 
 
-def _describe(ledger: Ledger, trial: Trial, measured: list[Measurement], children: list[str]) -> list[str]:
-    parent = ledger.trial_id(trial.parent_trial) if trial.parent_trial else "-"
-    outcome = " ".join(str(part) for part in (trial.status or trial.state, trial.verdict) if part)
-    lines = [
-        f"trial       {trial.id}  ({trial.campaign}, {timestamp(trial.created_at)})",
-        f"outcome     {outcome}",
-        f"score       {score_text(trial.score, trial.score_low, trial.score_high)}"
-        + (f"  delta {trial.delta:+.4g}" if trial.delta is not None else ""),
-        f"by          {trial.role} {trial.agent}".rstrip()
-        + (f" on {trial.surface}" if trial.surface else ""),
-        f"program     {trial.program or '-'}  parent {parent}",
-        f"hypothesis  {cell(trial.hypothesis)}",
-    ]
-    if trial.note:
-        lines.append(f"note        {cell(trial.note)}")
-    if children:
-        lines.append(
-            f"children    {len(children)}: {' '.join(children[:8])}{' …' if len(children) > 8 else ''}"
-        )
-    for m in measured:
-        state = m.status or "running"
-        score = "" if m.score is None else f" {m.score:.6g}"
-        lines.append(
-            f"measured    {m.stage}: {state}{score}, seed {m.seed}, {m.train_cpu_seconds:.1f} CPU-s of"
-            f" {m.train_seconds:.1f} s, {m.tokens} tokens, {m.peak_memory_mb:.0f} MB"
-        )
-        others = {k: v for k, v in m.metrics.items() if v != m.score}
-        if others:
-            lines.append("            " + ", ".join(f"{k} {v:.5g}" for k, v in others.items()))
-        if m.cause:
-            lines.append(f"            {cell(m.cause)}")
-        if m.evidence == "self_reported":
-            lines.append(click.style("            self-reported by the recipe", fg="red"))
-        if m.sandbox == "none":
-            lines.append(click.style("            without a sandbox", fg="red"))
-        if m.status != "ok" and m.log_excerpt:
-            lines += ["            | " + line for line in m.log_excerpt.splitlines()[-12:]]
-    return lines
+def _promotion_json(ledger: Ledger, trial: Trial, chain: list[Step]) -> dict[str, Any]:
+    """What was learned of a promoted trial since: what it costs, and as the master how it stands; else nothing."""
+    step = promotion_of(trial, chain)
+    cost = price_of(ledger, step) if step else None
+    record: dict[str, Any] = {"price": dataclasses.asdict(cost) if cost else None}
+    if chain and chain[-1].trial.number == trial.number:
+        record["standing"] = master_summary(ledger, chain)
+    return record
 
 
 @click.command()
@@ -301,26 +319,33 @@ def lineage(directory: Path, campaign: str | None, trial: str | None, as_json: b
             found = ledger.find_trial(trial)
         else:
             found = ledger.trial(ledger.master(ledger.campaign(campaign).id).trial)
-        chain = [found]
-        while chain[0].parent_trial is not None:
-            chain.insert(0, ledger.trial(chain[0].parent_trial))
+        changes = steps(ledger, found.campaign)
+        known = states(changes)
+        chain = ancestors(ledger, found)
         children = [ledger.trial(number) for number in ledger.children(found.number)]
         if as_json:
             options.emit(
                 {
-                    "chain": [_trial_json(ledger, t) for t in chain],
-                    "children": [_trial_json(ledger, t) for t in children],
+                    "chain": [_trial_json(ledger, t, known) for t in chain],
+                    "children": [_trial_json(ledger, t, known) for t in children],
+                    "demotions": [way_back(ledger, step) for step in changes if step.kind == "demotion"],
                 }
             )
             return
+        in_force = changes[-1].trial.number if changes else None
         for depth, step in enumerate(chain):
-            outcome = step.verdict or step.status or step.state
-            delta = "" if not step.delta else f" {step.delta:+.4g}"
-            score = "-" if step.score is None else f"{step.score:.5g}"
-            click.echo(f"{'  ' * depth}{step.id}  {score}{delta}  {outcome}  {cell(step.hypothesis)[:60]}")
+            delta = f"  {step.delta:+.4g}" if step.delta else ""
+            told = f"{score_text(step.score, step.score_low, step.score_high)}{delta}  {outcome(step, known)}"
+            if step.number == in_force:
+                told = standing_text(master_now(ledger, found.campaign, changes))
+            head = f"{'  ' * min(depth, 20)}{step.id}  {told}  "
+            click.echo(head + shortened(step.hypothesis, 100 - len(head)))
+        for change in changes:
+            if change.kind == "demotion":
+                click.echo(shortened(way_back(ledger, change), 100))
         kinds: dict[str, int] = {}
         for child in children:
-            kind = child.verdict or child.status or child.state
+            kind = outcome(child, known)
             kinds[kind] = kinds.get(kind, 0) + 1
         if kinds:
             click.echo(f"{len(children)} children: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
@@ -332,21 +357,24 @@ def lineage(directory: Path, campaign: str | None, trial: str | None, as_json: b
 @options.as_json
 def master(directory: Path, campaign: str | None, as_json: bool) -> None:
     """The best confirmed program and the evidence for it."""
-    from autolab.ledger.views import master_record
-
     root = options.find_root(directory)
     with open_lab(root) as ledger:
-        record = master_record(ledger, ledger.campaign(campaign).id)
+        chosen = ledger.campaign(campaign).id
+        record = master_record(ledger, chosen, sealed=True)
+        chain = steps(ledger, chosen)
+        cost = next((price_of(ledger, s) for s in chain if s.promotion.program == record["program"]), None)
         if as_json:
-            options.emit(record)
+            options.emit({**record, "price": dataclasses.asdict(cost) if cost else None})
             return
-        low, high = record["score_ci"]
-        click.echo(
-            f"{record['metric']['name']} {score_text(record['score'], low, high)}  trial {record['trial']}"
-            f"  ({record['campaign']})"
-        )
-        for step in record["chain"]:
-            click.echo(
-                f"  {step['trial']}  {step['score']:.5g}  {step['gain']:+.4g}  {cell(step['hypothesis'])[:54]}"
-            )
+        seen = master_now(ledger, chosen, chain)
+        click.echo(f"{record['metric']['name']} {standing_text(seen)}, trial {seen.trial.id}  ({chosen})")
+        for line in master_lines(ledger, seen, chain, 10):
+            click.echo(line)
+        if cost:
+            click.echo("\n".join(wrapped("price", cost.text(), 10)))
+        if record["sealed_looks"]["count"]:
+            click.echo(f"sealed    {counted(record['sealed_looks']['count'], 'look')} at the sealed split")
+        click.echo("the way, each change as it was when it was made")
+        for step in chain:
+            click.echo(step_line(ledger, step))
         click.echo(f"check it: {record['reproduce']}    use it: autolab adopt")

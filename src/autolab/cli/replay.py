@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
-import statistics
 from pathlib import Path
 
 import click
@@ -14,11 +12,17 @@ from autolab.campaign.lock import only_one
 from autolab.campaign.single import run_all
 from autolab.cli import options
 from autolab.cli.executors import executor_for
+from autolab.cli.told import counted, score_text
 from autolab.errors import LabError
 from autolab.execution.executor import Executor
-from autolab.judge.promotion import Z95
+from autolab.judge.noise import Noise
+from autolab.judge.promotion import Criterion
+from autolab.judge.standing import gain_interval, half_width, level
+from autolab.judging.course import criterion, noise_now
 from autolab.lab import Lab, open_lab, resume_campaign
-from autolab.ledger.records import Trial
+from autolab.ledger.masters import steps, unselected
+from autolab.ledger.observations import newest_ordinal, observations
+from autolab.ledger.records import Observation, Trial
 
 
 @click.command()
@@ -52,7 +56,9 @@ def replay(directory: Path, trial: str, seeds: int | None, slots: int | None, as
 def _same(lab: Lab, executor: Executor, trial: Trial) -> dict[str, object]:
     """Every scored measurement of the trial again: its seed, its pace."""
     scored = [
-        m for m in lab.ledger.measurements(trial.number) if m.score is not None and "replay" not in m.stage
+        m
+        for m in lab.ledger.measurements(trial.number)
+        if m.score is not None and m.stage in ("screen", "replicate", "confirm")
     ]
     if not scored:
         raise LabError(f"trial {trial.id} was never scored: {trial.status}", mend="`autolab show` tells why")
@@ -77,7 +83,8 @@ def _same(lab: Lab, executor: Executor, trial: Trial) -> dict[str, object]:
 
 
 def _fresh(lab: Lab, executor: Executor, trial: Trial, count: int) -> dict[str, object]:
-    """Fresh seeds: is it still better than the master that it replaced, or as good as it claimed?"""
+    """Fresh seeds: is it still better than the master that it replaced (a simplification: as good), or as good as it
+    claimed? By the noise as it is known now."""
     known = len([m for m in lab.ledger.measurements(trial.number) if m.stage.startswith("replay")])
     template = next((m for m in lab.ledger.measurements(trial.number) if m.stage == "screen"), None)
     if template is None:
@@ -95,26 +102,35 @@ def _fresh(lab: Lab, executor: Executor, trial: Trial, count: int) -> dict[str, 
             "scores": scores,
             "text": f"{trial.id}: a replay ended as {failed.status}: {failed.cause}",
         }
-    mean = statistics.fmean(scores)
-    sd = lab.campaign.noise_sd or 0.0
-    half = Z95 * sd / math.sqrt(count)
-    reference, name = _reference(lab, trial)
-    gain = lab.task.gain(mean, reference)
-    holds = (
-        gain > half
-        if trial.verdict == "confirmed" and trial.ordinal > 0
-        else abs(mean - reference) <= 2 * half
-    )
+    turn = newest_ordinal(lab.ledger, trial.campaign)
+    noise = noise_now(lab, turn)
+    fresh = [
+        Observation(trial.program or "", m.host, m.score, turn, "replay") for m in done if m.score is not None
+    ]
+    against, kind, name = _reference(lab, trial)
+    gain, half = _gain(criterion(lab), noise, fresh, against)
+    if kind == "improvement":
+        holds = gain > half
+    elif kind == "simplification":
+        holds = gain + half >= -lab.task.metric.min_effect
+    else:
+        holds = abs(gain) <= half
+    mean, low, high = level(fresh, noise)
+    reference, *_ = level(against, noise)
     verb = "confirmed" if holds else "NOT confirmed"
     text = (
-        f"{trial.id}: {verb}: {lab.task.metric.name} {mean:.5g} ± {half:.2g} over {count} fresh seeds,"
-        f" {gain:+.4g} against {name} ({reference:.5g}); recorded {trial.score or math.nan:.5g}"
+        f"{trial.id}: {verb}: {lab.task.metric.name} {score_text(mean, low, high)} over"
+        f" {counted(count, 'fresh seed')},"
+        f" {gain:+.4g} ± {half:.2g} against {name} ({reference:.5g}); recorded {trial.score or math.nan:.5g}"
     )
+    if noise.state != "known":
+        text += "; the noise is not known, so this proves little"
     return {
         "trial": trial.id,
         "holds": holds,
         "scores": scores,
         "mean": mean,
+        "mean_ci": [low, high],
         "half_width": half,
         "reference": reference,
         "gain": gain,
@@ -122,12 +138,27 @@ def _fresh(lab: Lab, executor: Executor, trial: Trial, count: int) -> dict[str, 
     }
 
 
-def _reference(lab: Lab, trial: Trial) -> tuple[float, str]:
-    """What a promoted trial replaced; for any other trial, its own recorded score."""
-    chain = lab.ledger.promotions(trial.campaign)
-    for before, step in itertools.pairwise(chain):
-        if step.trial == trial.number:
-            return before.score, f"trial {lab.ledger.trial_id(before.trial)}, which it replaced"
-    if trial.score is None:
+def _gain(
+    rule: Criterion, noise: Noise, fresh: list[Observation], against: list[Observation]
+) -> tuple[float, float]:
+    """(gain, half of its 95 % interval): within hosts, or with the hosts' scatter in it if none ran both."""
+    gain, se = gain_interval(rule, noise, fresh, against)
+    if not math.isfinite(se):
+        gain = rule.sign * (level(fresh, noise)[0] - level(against, noise)[0])
+        se = noise.total * math.sqrt(1 / len(fresh) + 1 / len(against))
+    return gain, half_width(se, noise)
+
+
+def _reference(lab: Lab, trial: Trial) -> tuple[list[Observation], str, str]:
+    """(measurements to compare with, what is claimed, their name): those of the program that a promoted trial replaced,
+    with the kind of its promotion; for any other trial its own, which it claims to be as good as."""
+    ledger = lab.ledger
+    for step in steps(ledger, trial.campaign):
+        if step.trial.number == trial.number and step.before is not None and step.kind != "demotion":
+            seen = unselected(ledger, step.before)
+            seen = seen or observations(ledger, trial.campaign, step.before.program)
+            return seen, step.kind, f"trial {ledger.trial_id(step.before.trial)}, which it replaced"
+    own = observations(ledger, trial.campaign, trial.program or "")
+    if not own:
         raise LabError(f"trial {trial.id} has no score: {trial.status}", mend="`autolab show` tells why")
-    return trial.score, "its own record"
+    return own, "record", "its own record"

@@ -19,11 +19,12 @@ from autolab.cli import options
 from autolab.cli.begin import default_profile, earlier_campaign, new_campaign, warnings
 from autolab.cli.executors import Place, as_before, executor_for, place_options, slot_count
 from autolab.cli.live import Reporter
-from autolab.cli.read import promoted, summarise, table
+from autolab.cli.read import moves, summarise, table
 from autolab.errors import LabError
 from autolab.execution.executor import Executor
 from autolab.harness.offline import OfflineHarness
 from autolab.lab import STATE_DIRECTORY, Lab, open_lab
+from autolab.ledger.masters import states, steps
 
 START_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds
 
@@ -203,14 +204,14 @@ def _remembering(lab: Lab, **said: Any) -> Lab:
 def _conclude(lab: Lab, work: CampaignRun, reason: str) -> None:
     """The table at the end, and what to do next."""
     found = list(lab.ledger.trials(lab.campaign.id, last=40))
-    click.echo("\n" + table(found))
+    click.echo("\n" + table(found, states(steps(lab.ledger, lab.campaign.id))))
     summary = summarise(lab.ledger, lab.ledger.campaign(lab.campaign.id), lab.root)
     click.echo(f"\n{reason}; slots were busy {100 * work.utilisation():.0f} % of the time")
     master = summary["master"]
     if master is not None:
         click.echo(
             f"{summary['metric']} {summary['baseline_score']:.5g} -> {master['score']:.5g}"
-            f" [{master['score_low']:.4g}, {master['score_high']:.4g}], {promoted(master['promotions'])},"
+            f" [{master['score_low']:.4g}, {master['score_high']:.4g}] {master['state']}, {moves(master)},"
             f" {summary['trials']} trials"
         )
         click.echo("next: autolab show master   autolab diff master --against baseline   autolab adopt")

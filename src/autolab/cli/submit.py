@@ -12,10 +12,10 @@ from autolab.campaign.lock import only_one
 from autolab.campaign.single import settle
 from autolab.cli import options
 from autolab.cli.executors import executor_for
-from autolab.cli.read import score_text
+from autolab.cli.told import score_text
 from autolab.errors import LabError
 from autolab.lab import begin_campaign, open_lab, read_files, resume_campaign
-from autolab.ledger.records import Proposal, TrialState
+from autolab.ledger.records import Proposal, TrialState, Verdict
 from autolab.ledger.views import write_views
 from autolab.task import Edit, load_task
 
@@ -85,6 +85,8 @@ def submit(
         click.echo(
             f"{trial.id}  {outcome}  {score_text(trial.score, trial.score_low, trial.score_high)}  {trial.note}"
         )
+        if trial.verdict is Verdict.PROVISIONAL:
+            click.echo(f"better so far, not shown: `autolab confirm {trial.id}` measures on")
 
 
 def _changes(parent: dict[str, str], mine: dict[str, str]) -> tuple[Edit, ...]:

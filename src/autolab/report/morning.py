@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from autolab.ledger.agents import cost_by_role, ideas, sessions
 from autolab.ledger.jobs import campaign_jobs, costs
 from autolab.ledger.lineage import fit
+from autolab.ledger.masters import Step, master_now, outcome, states, steps, stood, way_back
+from autolab.ledger.observations import looks
 from autolab.ledger.records import Campaign, Measurement, Promotion, Status, Trial, TrialState, Verdict
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, replacing
@@ -27,15 +29,19 @@ def morning(ledger: Ledger, campaign: str, *, limit: int = LIMIT) -> str:
     settings = ledger.campaign(campaign)
     trials = [trial for trial in ledger.trials(campaign) if trial.ordinal > 0]
     measured = {trial.number: ledger.measurements(trial.number) for trial in trials}
-    head = f"# {cell(campaign)}\n\n{_headline(ledger, settings, trials)}\n\n"
+    chain = steps(ledger, campaign)
+    known = states(chain)
+    head = f"# {cell(campaign)}\n\n{_headline(ledger, settings, trials, chain)}\n\n"
+    surface, role = (lambda trial: trial.surface or "none"), (lambda trial: trial.role or "none")
     parts = [
-        ("What changed", _changed(ledger, settings)),
+        ("What changed", _changed(ledger, chain)),
+        ("Promising, not shown to be better", _promising(trials, known)),
         ("Look at this", _attention(ledger, settings, trials, measured)),
-        ("What was learned, by surface", _table("surface", trials, lambda trial: trial.surface or "none")),
-        ("What was learned, by role", _table("role", trials, lambda trial: trial.role or "none")),
+        ("What was learned, by surface", _table("surface", trials, known, surface)),
+        ("What was learned, by role", _table("role", trials, known, role)),
         ("Cost by role", _costs(ledger, campaign)),
         ("Jobs", _jobs(ledger, campaign)),
-        ("Sources", _sources(ledger, campaign, trials)),
+        ("Sources", _sources(ledger, campaign, trials, known)),
     ]
     return head + fit([part for part in parts if part[1]], limit - len(head.encode()) - 1) + "\n"
 
@@ -55,18 +61,25 @@ def quoted(text: str, room: int = 160) -> str:
     return f"`{plain if len(plain) <= room else plain[: room - 1] + '…'}`" if plain else "(nothing)"
 
 
-def _headline(ledger: Ledger, settings: Campaign, trials: Sequence[Trial]) -> str:
-    """The first sentence says whether anything got better."""
+def _headline(ledger: Ledger, settings: Campaign, trials: Sequence[Trial], chain: Sequence[Step]) -> str:
+    """The first sentence says whether anything got better, and how sure that is."""
     metric = settings.config["task"]["metric"]["name"]
-    steps = ledger.promotions(settings.id)
-    if not steps:
+    climbs = [step for step in chain if step.kind not in ("baseline", "demotion")]
+    if not chain:
         change = f"**{metric}: no baseline yet.**"
-    elif len(steps) == 1:
-        change = f"**{metric} stays at {_scored(steps[0])}: nothing was better than the baseline.**"
     else:
-        first, last = steps[0], steps[-1]
-        promoted = _count(len(steps) - 1, "promotion")
-        change = f"**{metric} {first.score:.5g} → {_scored(last)} in {promoted}.**"
+        seen = master_now(ledger, settings.id, chain)
+        now = f"{seen.score:.5g} [{seen.low:.4g}, {seen.high:.4g}]"
+        basis = seen.state + ("" if seen.runs is None else f", from {_count(seen.runs, 'run')}")
+        taken_back = len(chain) - 1 - len(climbs)
+        moves = f"{_count(len(climbs), 'promotion')}" + f", {_count(taken_back, 'demotion')}" * bool(
+            taken_back
+        )
+        if seen.promotion.program == chain[0].promotion.program:
+            after = f" after {moves}" if climbs else ""
+            change = f"**{metric} stays at {now}: nothing was better than the baseline{after}.**"
+        else:
+            change = f"**{metric} {chain[0].promotion.score:.5g} → {now} ({basis}) in {moves}.**"
     ended = max((trial.finished_at or 0.0 for trial in trials), default=settings.created_at)
     hours = max(0.0, ended - settings.created_at) / 3600
     spent = sessions(ledger, settings.id)
@@ -82,19 +95,36 @@ def _headline(ledger: Ledger, settings: Campaign, trials: Sequence[Trial]) -> st
     return f"{change} {'; '.join(facts)}."
 
 
-def _changed(ledger: Ledger, settings: Campaign) -> list[str]:
+def _changed(ledger: Ledger, chain: Sequence[Step]) -> list[str]:
+    """Promotions with their state now, and what was taken back with the reason, newest first."""
     lines = []
-    for step in reversed(ledger.promotions(settings.id)[1:]):
-        trial = ledger.trial(step.trial)
-        sources = (
-            ", ".join(quoted(source, 60) for source in trial.proposal.sources[:4]) if trial.proposal else ""
-        )
-        lines.append(
-            f"- {trial.id} {_scored(step)}, gain {step.gain:.3g}: {quoted(trial.hypothesis)}"
-            + (f" on {quoted(trial.surface, 30)}" if trial.surface else "")
-            + (f", from {sources}" if sources else "")
-        )
-    return lines
+    for step in reversed(chain):
+        trial = step.trial
+        if step.kind == "demotion":
+            lines.append(f"- **Demoted**: {cell(way_back(ledger, step))}")
+        elif step.kind != "baseline":
+            sources = (
+                ", ".join(quoted(source, 60) for source in trial.proposal.sources[:4])
+                if trial.proposal
+                else ""
+            )
+            lines.append(
+                f"- {trial.id} {_scored(step.promotion)}, {step.state}, gain {step.promotion.gain:.3g}:"
+                f" {quoted(trial.hypothesis)}"
+                + (f" on {quoted(trial.surface, 30)}" if trial.surface else "")
+                + (f", from {sources}" if sources else "")
+            )
+    count = len(looks(ledger, chain[0].promotion.campaign)) if chain else 0
+    return lines + ([f"- {_count(count, 'look')} at the sealed split"] if count else [])
+
+
+def _promising(trials: Sequence[Trial], known: Mapping[int, str]) -> list[str]:
+    """Trials that were better so far, and could not be told apart from the master: for a person to go on with."""
+    return [
+        f"- {trial.id}" + ("" if trial.delta is None else f" {trial.delta:+.3g}")
+        + f": {quoted(trial.hypothesis)}; `autolab confirm {trial.id}` measures on"
+        for trial in reversed(trials) if trial.verdict is Verdict.PROVISIONAL and trial.number not in known
+    ]  # fmt: skip
 
 
 def _attention(
@@ -165,22 +195,27 @@ def _failures(trials: Sequence[Trial]) -> list[str]:
     ]
 
 
-def _table(name: str, trials: Sequence[Trial], key: Callable[[Trial], str]) -> list[str]:
-    """For each group: how many trials, how many gave a score, how many were confirmed, and the largest gain."""
+def _table(
+    name: str, trials: Sequence[Trial], known: Mapping[int, str], key: Callable[[Trial], str]
+) -> list[str]:
+    """For each group: how many trials, how many gave a score, what became of them, and the largest gain that stood."""
     groups: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         groups[key(trial)].append(trial)
+    words = ("provisional", "no_difference", "worse", "demoted")
     lines = [
-        f"| {name} | trials | valid | confirmed | no difference | worse | largest gain |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        f"| {name} | trials | valid | promoted | provisional | no difference | worse | demoted | largest gain |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for group, some in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
-        verdicts = Counter(trial.verdict for trial in some)
-        gains = [trial.delta for trial in some if _promoted(trial) and trial.delta is not None]
+        outcomes = Counter(outcome(trial, known) for trial in some)
+        won = [trial for trial in some if stood(trial, known)]
+        gains = [trial.delta for trial in won if trial.delta is not None]
         valid = sum(trial.status is Status.OK for trial in some)
+        counts = " | ".join(str(outcomes[word]) for word in words)
         lines.append(
-            f"| {quoted(group, 40)} | {len(some)} | {100 * valid / len(some):.0f} % | {sum(map(_promoted, some))} |"
-            f" {verdicts[Verdict.NO_DIFFERENCE]} | {verdicts[Verdict.WORSE]} | {f'{max(gains):.3g}' if gains else ''} |"
+            f"| {quoted(group, 40)} | {len(some)} | {100 * valid / len(some):.0f} % | {len(won)} | {counts} |"
+            f" {f'{max(gains):.3g}' if gains else ''} |"
         )
     return lines if groups else []
 
@@ -211,17 +246,19 @@ def _jobs(ledger: Ledger, campaign: str) -> list[str]:
     return lines if jobs else []
 
 
-def _sources(ledger: Ledger, campaign: str, trials: Sequence[Trial]) -> list[str]:
+def _sources(ledger: Ledger, campaign: str, trials: Sequence[Trial], known: Mapping[int, str]) -> list[str]:
     """What was cited, and what came of it; what helped first."""
     cited: dict[str, list[Trial]] = defaultdict(list)
     behind = {idea.trial: idea.source for idea in ideas(ledger, campaign) if idea.source and idea.trial}
     for trial in trials:
-        known = trial.proposal.sources if trial.proposal else ()
-        for source in dict.fromkeys([*known, *([behind[trial.number]] if trial.number in behind else [])]):
+        named = trial.proposal.sources if trial.proposal else ()
+        for source in dict.fromkeys([*named, *([behind[trial.number]] if trial.number in behind else [])]):
             cited[source].append(trial)
-    ordered = sorted(cited.items(), key=lambda item: (-sum(map(_promoted, item[1])), -len(item[1]), item[0]))
+    ordered = sorted(
+        cited.items(), key=lambda item: (-sum(stood(t, known) for t in item[1]), -len(item[1]), item[0])
+    )
     return [
-        f"- {quoted(source, 80)}: " + ", ".join(f"{t.id} {t.verdict or t.status}" for t in some[-MOST_NAMED:])
+        f"- {quoted(source, 80)}: " + ", ".join(f"{t.id} {outcome(t, known)}" for t in some[-MOST_NAMED:])
         + (f" and {len(some) - MOST_NAMED} more" if len(some) > MOST_NAMED else "")
         for source, some in ordered
     ]  # fmt: skip
@@ -235,10 +272,6 @@ def _waiting(ledger: Ledger, campaign: str) -> list[Trial]:
 
 def _abandoned(trial: Trial) -> bool:
     return trial.status is Status.PROPOSAL_FAILED and trial.note.startswith("abandoned")
-
-
-def _promoted(trial: Trial) -> bool:
-    return trial.verdict in (Verdict.CONFIRMED, Verdict.CERTIFIED)
 
 
 def _named(trials: Iterable[Trial]) -> str:
