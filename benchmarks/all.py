@@ -22,6 +22,9 @@ NAMES = (
     "headless",
     "workers",
     "demo",
+    "promotion",
+    "audit",
+    "default_task",
 )
 
 

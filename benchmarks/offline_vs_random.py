@@ -1,9 +1,9 @@
 """Is the no-model harness better than chance? Offline against uniform random search, at equal trials.
 
 Both search the same changes (the same knobs and moves), never the same program twice, four in flight, under
-the lab's own promotion rule: a trial that beats the master by 2 noise SDs is measured once more with a fresh
-seed, and replaces the master if that does so too. Nothing is trained: a recipe's true score is a function of
-its constants, and noise is drawn on top. Each seed draws a new landscape (which constants matter, how much,
+the lab's own promotion rule (docs/statistics.md): a trial that may be better is measured again with fresh
+seeds, in turn with the master, until the test is sure. Nothing is trained: a recipe's true score is a function
+of its constants, and noise is drawn on top. Each seed draws a new landscape (which constants matter, how much,
 where their best values lie), so that nothing can be tuned to one. Two kinds:
 
   smooth    a small-GPT-like loss: a few strong constants, a weak tail, inert ones, overlapping moves,
@@ -33,8 +33,9 @@ import numpy as np
 from autolab.harness import Harness, Ticket
 from autolab.harness.offline import OfflineHarness
 from autolab.harness.options import applied, child_identity, edits_of, prepare
-from autolab.judge.promotion import BASELINE_REPLICATES, judge
-from autolab.ledger.records import Proposal, Status, Trial, TrialState, Verdict
+from autolab.judge.noise import learn
+from autolab.judge.promotion import BASELINE_REPLICATES, ESTIMATES, Criterion, decide
+from autolab.ledger.records import PROMOTED, Observation, Proposal, Status, Trial, TrialState
 from autolab.task import Commands, Edit, Metric, Move, Task
 
 FILE = "train.py"
@@ -270,6 +271,7 @@ async def campaign(land: Landscape, harness: Harness, trials: int, seed: int, in
     """Run one search, four in flight, and follow the master's true gain."""
     rng = np.random.default_rng((3, seed))
     gain = land.task.gain
+    criterion = Criterion(land.task.sign, land.task.metric.min_effect, deterministic=land.noise == 0)
 
     def measure(files: Mapping[str, str]) -> float | Status:
         true = land.truth(files)
@@ -277,8 +279,21 @@ async def campaign(land: Landscape, harness: Harness, trials: int, seed: int, in
 
     first = land.truth(land.files)
     assert not isinstance(first, Status)
-    baseline = [first + land.noise * float(rng.standard_normal()) for _ in range(BASELINE_REPLICATES)]
-    master, master_score = dict(land.files), statistics.fmean(baseline)
+    master, name = dict(land.files), "baseline"
+    seen: list[Observation] = []
+
+    def observe(program: str, files: Mapping[str, str], at: int, stage: str) -> float | Status:
+        score = measure(files)
+        if not isinstance(score, Status):
+            seen.append(Observation(program, "here", score, at, stage))
+        return score
+
+    def of(program: str) -> list[Observation]:
+        return [one for one in seen if one.program == program]
+
+    for _ in range(BASELINE_REPLICATES):
+        observe(name, master, 0, "screen")
+    master_score = statistics.fmean(one.score for one in seen)
     queue: list[tuple[int, Proposal, dict[str, str]]] = []
     gains: list[float] = []
     spent, opened = 0.0, 0
@@ -294,19 +309,25 @@ async def campaign(land: Landscape, harness: Harness, trials: int, seed: int, in
             queue.append((opened, proposal, child))
             opened += 1
         number, proposal, files = queue.pop(0)
-        screened = measure(files)
+        program = f"program {number}"
+        screened = observe(program, files, number + 1, "screen")
         score, verdict, status = None, None, Status.OK
         if isinstance(screened, Status):
             status = screened
         else:
-            judged = judge(land.task, land.noise, master_score, screened, None)
-            if judged.verdict is Verdict.PROVISIONAL:
-                second = measure(files)
-                assert not isinstance(second, Status)
-                judged = judge(land.task, land.noise, master_score, screened, second)
-            score, verdict = judged.score, judged.verdict
-            if verdict is Verdict.CONFIRMED:
-                master, master_score = files, judged.score
+            finding = decide(criterion, learn(seen[-400:]), of(program), of(name), number + 1)
+            while finding.want:
+                for want in finding.want:
+                    own = want == "candidate"
+                    observe(program if own else name, files if own else master, number + 1, "replicate")
+                finding = decide(criterion, learn(seen[-400:]), of(program), of(name), number + 1)
+            verdict = finding.verdict
+            score = statistics.fmean([one.score for one in of(program)[1:]] or [screened])
+            if verdict in PROMOTED:
+                estimates = [observe(program, files, number + 1, "confirm") for _ in range(ESTIMATES)]
+                score = statistics.fmean(one for one in estimates if not isinstance(one, Status))
+                seen = [one for one in seen if one.program != program or one.stage != "screen"]
+                master, master_score, name = files, score, program
         trial = Trial(
             number=number,
             id=str(number),
