@@ -99,7 +99,8 @@ def stands(
     se: float | None = None,
 ) -> None:
     """Say how the master stands now."""
+    half = None if se is None else 2.09 * se
     seen = Standing(
-        lab.campaign.id, promotion.number, score, score - 0.002, score + 0.002, runs, gain, se, 0.01, 20
+        lab.campaign.id, promotion.number, score, score - 0.002, score + 0.002, runs, gain, se, half, 0.01, 20
     )
     set_standing(lab.ledger, seen)

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from autolab.judge.noise import Noise
 from autolab.judge.price import Price, price
 from autolab.judge.promotion import Criterion
-from autolab.judge.standing import gain_interval
+from autolab.judge.standing import gain_interval, half_width
 from autolab.ledger.masters import (
     Master,
     Step,
     is_sealed,
-    margin,
     sealed_gain,
     sign,
     unselected,
@@ -80,7 +79,7 @@ def over_baseline(ledger: Ledger, seen: Master, chain: Sequence[Step]) -> Interv
     gain, se = gain_interval(Criterion(direction), noise, ours, theirs)
     if not math.isfinite(se):
         return direction * (seen.score - first.score), None, None
-    half = margin(se, noise.df)
+    half = half_width(se, noise)
     return gain, gain - half, gain + half
 
 

@@ -71,7 +71,10 @@ def restate(
         gain, se = gain_interval(criterion, noise, seen, before)
         if not math.isfinite(se):
             gain = se = None
-    return Standing(master.campaign, master.number, score, low, high, len(seen), gain, se, noise.sd, noise.df)
+    half = None if se is None else half_width(se, noise)
+    return Standing(
+        master.campaign, master.number, score, low, high, len(seen), gain, se, half, noise.sd, noise.df
+    )
 
 
 def still_better(standing: Standing, slack: float) -> bool:

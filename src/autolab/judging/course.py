@@ -15,6 +15,7 @@ from autolab.judge.noise import Noise, learn
 from autolab.judge.promotion import ESTIMATES, MOST_RUNS, Criterion, Finding, Want, decide
 from autolab.judge.standing import gain_interval, half_width, in_doubt, level, restate, still_better
 from autolab.lab import Lab
+from autolab.ledger.masters import unselected
 from autolab.ledger.observations import (
     CONTROL,
     decision,
@@ -93,7 +94,7 @@ def _baseline(lab: Lab, trial: Trial) -> Step:
     promoted = lab.ledger.promote(
         done, score=score, interval=(low, high), gain=0.0, reason="baseline", kind="baseline"
     )
-    set_standing(lab.ledger, restate(criterion(lab), noise, promoted, clean(lab, promoted), None))
+    set_standing(lab.ledger, restate(criterion(lab), noise, promoted, unselected(lab.ledger, promoted), None))
     return done
 
 
@@ -158,12 +159,6 @@ def _of_master(lab: Lab, master: Promotion) -> list[Observation]:
     """What the master is compared by: everything but the screening run that first singled it out."""
     seen = observations(lab.ledger, master.campaign, master.program)
     return [one for one in seen if one.stage != "screen" or one.at == 0]
-
-
-def clean(lab: Lab, master: Promotion) -> list[Observation]:
-    """Measurements of a master that had no part in its selection: what its score is estimated from."""
-    seen = observations(lab.ledger, master.campaign, master.program)
-    return [one for one in seen if one.stage.endswith("confirm") or CONTROL in one.stage or one.at == 0]
 
 
 def _wanted(lab: Lab, trial: Trial, master: Promotion, noise: Noise, wants: Sequence[Want]) -> Step:
@@ -253,7 +248,9 @@ def reported(
     seen = observations(lab.ledger, trial.campaign, trial.program or "")
     after = [one for one in seen if one.stage == estimates[0].stage][-len(estimates) :]
     score, low, high = level(after, noise)
-    gain, se = gain_interval(criterion(lab), noise, after, clean(lab, master) or _of_master(lab, master))
+    gain, se = gain_interval(
+        criterion(lab), noise, after, unselected(lab.ledger, master) or _of_master(lab, master)
+    )
     note = f"{made.note}; then {gain:+.4g} ± {half_width(se, noise):.2g} on {len(after)} more"
     return score, (low, high), gain, se, note
 
@@ -345,11 +342,11 @@ def see_master_anew(lab: Lab, noise: Noise) -> None:
     """Estimate the master from all that is known now; demote it if it no longer beats what it replaced."""
     master = lab.ledger.master(lab.campaign.id)
     chain = {step.number: step for step in lab.ledger.promotions(lab.campaign.id)}
-    origin = next(
-        step for step in chain.values() if step.trial == master.trial
-    )  # before a demotion made it master again
+    # A master that a demotion brought back is still to beat what it replaced in the first place.
+    origin = next(step for step in chain.values() if step.trial == master.trial)
     before = chain.get(origin.replaced or -1)
-    now = restate(criterion(lab), noise, master, clean(lab, master), clean(lab, before) if before else None)
+    earlier = unselected(lab.ledger, before) if before else None
+    now = restate(criterion(lab), noise, master, unselected(lab.ledger, master), earlier)
     slack = lab.task.metric.min_effect if origin.kind == "simplification" else 0.0
     if before is not None and not still_better(now, slack):
         gain, se = now.gain or 0.0, now.gain_se or 0.0
@@ -357,7 +354,7 @@ def see_master_anew(lab: Lab, noise: Noise) -> None:
             f"{lab.ledger.trial_id(master.trial)} no longer beats it:"
             f" {gain:+.4g} ± {half_width(se, noise):.2g} over {now.runs} measurements since"
         )
-        again = restate(criterion(lab), noise, before, clean(lab, before), None)
+        again = restate(criterion(lab), noise, before, unselected(lab.ledger, before), None)
         back = lab.ledger.promote(
             lab.ledger.trial(before.trial),
             score=again.score,

@@ -73,19 +73,12 @@ def master_now(ledger: Ledger, campaign: str, chain: Sequence[Step] | None = Non
             promotion.gain if over else None, None, None, over, ledger.campaign(campaign).noise_sd, None,
         )  # fmt: skip
     low = high = None
-    if seen.gain is not None and seen.gain_se is not None:
-        half = margin(seen.gain_se, seen.noise_df)
-        low, high = seen.gain - half, seen.gain + half
+    if seen.gain is not None and seen.gain_half is not None:
+        low, high = seen.gain - seen.gain_half, seen.gain + seen.gain_half
     return Master(
         promotion, newest.trial, newest.state, seen.score, seen.low, seen.high, seen.runs,
         seen.gain if over else None, low, high, over, seen.noise_sd, seen.noise_df,
     )  # fmt: skip
-
-
-def margin(se: float, df: int) -> float:
-    """Half of a 95 % interval: the standard error times Student's quantile, by the series of Cornish and Fisher (1938),
-    within 3 % from 2 degrees of freedom on. (The judge's own is exact there, but its room is below the ledger's.)"""
-    return se * (1.95996 + 2.37227 / df + 2.8225 / df**2 + 2.5558 / df**3) if df else se
 
 
 def steps(ledger: Ledger, campaign: str) -> list[Step]:

@@ -125,7 +125,8 @@ def set_standing(ledger: Ledger, seen: Standing) -> None:
     """Replace what is known of a campaign's master."""
     with ledger.transaction() as db:
         db.execute(
-            "INSERT OR REPLACE INTO standing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", dataclasses.astuple(seen)
+            "INSERT OR REPLACE INTO standing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            dataclasses.astuple(seen),
         )
 
 

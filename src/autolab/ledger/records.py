@@ -205,6 +205,7 @@ class Standing:
     runs: int
     gain: float | None
     gain_se: float | None
+    gain_half: float | None  # half of the gain's 95 % interval
     noise_sd: float
     noise_df: int
 

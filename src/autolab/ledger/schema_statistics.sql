@@ -33,6 +33,7 @@ CREATE TABLE standing (
     runs      INTEGER NOT NULL,
     gain      REAL,                         -- over the program that it replaced; NULL for the baseline
     gain_se   REAL,
+    gain_half REAL,                         -- half of its 95 % interval
     noise_sd  REAL NOT NULL,
     noise_df  INTEGER NOT NULL
 ) WITHOUT ROWID;
