@@ -275,6 +275,21 @@ def test_sealed_scores_stay_out_of_what_agents_read(tmp_path: Path) -> None:
     assert "0.1234" not in done.note
 
 
+def test_a_cheat_that_the_sealed_split_shows_ends_the_trial_without_a_number(tmp_path: Path) -> None:
+    lab = begun(tmp_path / "toy", SEALED)
+    trial = change(lab, 0.9)
+    step = advance(lab, trial.number)
+    while not isinstance(step, Trial):
+        for measured in step:
+            if measured.stage == "certify" and measured.trial == trial.number:
+                lab.record(measured.replace(status=Status.ILLEGAL, cause="score 0.1234 outside [1, 2]"))
+            else:
+                record(lab, (measured,), by_trial(trial, 0.8, 1.0))
+        step = advance(lab, trial.number)
+    assert step.status is Status.ILLEGAL and "0.1234" not in step.note
+    assert lab.ledger.master(lab.campaign.id).trial == 1
+
+
 # by hand ----------------------------------------------------------------------------------------------
 
 

@@ -332,6 +332,8 @@ def _reused(lab: Lab, trial: Trial) -> str:
 def _failed(lab: Lab, trial: Trial, measured: Measurement) -> Trial:
     assert measured.status is not None
     cause = measured.cause if measured.stage == "screen" else f"on a fresh seed: {measured.cause}"
+    if measured.stage == "certify":
+        cause = "on the sealed split"  # its cause may hold a score, and agents read this
     return lab.ledger.finish_trial(trial.number, measured.status, note=cause)
 
 
