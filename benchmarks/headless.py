@@ -46,8 +46,9 @@ def main() -> int:
     )
 
     def agent(request: Request) -> Step:
-        # Of the session, not of the trial's id: after an overflow OpenCode goes on from a summary without it.
-        return set_rate(0.5 + zlib.crc32(request.session.encode()) % 10**6 / 1e8)(request)
+        # Of the session, not of the trial's id: after an overflow OpenCode goes on from a summary without it. So far
+        # apart that most trials end after one run, and each time that chance finds a better one it is promoted.
+        return set_rate(round(0.9 * (zlib.crc32(request.session.encode()) % 10**6 / 1e6), 7))(request)
 
     model = Misbehaving(agent, seed=options.seed, share=options.share)
     with toy_lab(task, train) as directory:

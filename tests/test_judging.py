@@ -205,7 +205,11 @@ def test_identical_baselines_promote_nothing_unless_the_task_has_no_noise(tmp_pa
 def test_copies_of_earlier_results_do_not_teach_how_much_scores_scatter(lab: Lab) -> None:
     trial = change(lab, 0.9)
     (wanted,) = advance(lab, trial.number)  # type: ignore[misc]
-    lab.record(wanted.replace(status=Status.OK, metrics={"loss": 1.0}, host="h", cached_from="another"))
+    lab.record(
+        wanted.replace(
+            status=Status.OK, metrics={"loss": 1.0}, host="h", cached_from=lab.ledger.measurements(1)[0].id
+        )
+    )
     assert trial.program not in {seen.program for seen in noise_sample(lab.ledger, lab.campaign, 9)}
 
 
@@ -234,6 +238,21 @@ def test_a_screening_run_gets_the_band_of_the_program_that_it_branches_from(tmp_
     record(lab, (screen,), around(0.8))
     later = advance(lab, screen.trial)
     assert isinstance(later, tuple) and all(m.band == () for m in later)
+
+
+def test_the_first_copy_of_a_colleagues_result_does_teach_it(lab: Lab) -> None:
+    trial = change(lab, 0.9)
+    (wanted,) = advance(lab, trial.number)  # type: ignore[misc]
+    mine = lab.ledger.measurements(1)[0].id
+    for source, known in (("aaaaaa-0001-screen-0-1", True), (mine, False)):
+        copied = wanted.replace(
+            id=f"{trial.id}-replicate-{int(known)}-1", stage="replicate", cached_from=source
+        )
+        lab.record(copied.replace(status=Status.OK, metrics={"loss": 1.0 + known}, host="h"))
+    scores = {
+        seen.score for seen in noise_sample(lab.ledger, lab.campaign, 9) if seen.program == trial.program
+    }
+    assert scores == {2.0}
 
 
 # certification ----------------------------------------------------------------------------------------
@@ -341,6 +360,21 @@ def test_the_baseline_and_failures_cannot_be_confirmed(lab: Lab) -> None:
     assert isinstance(broken, Trial)
     with pytest.raises(LabError, match="has no score: crash"):
         by_hand.confirm(lab, broken, 5)
+
+
+def test_a_look_is_logged_even_if_nothing_comes_of_it(tmp_path: Path) -> None:
+    lab = begun(tmp_path / "toy", SEALED)
+    trial = change(lab, 0.9)
+    step = advance(lab, trial.number)
+    while not isinstance(step, Trial):
+        for measured in step:
+            if measured.stage == "confirm":
+                lab.record(measured.replace(status=Status.CRASH, cause="it broke"))
+            else:
+                record(lab, (measured,), by_trial(trial, 0.8, 1.0))
+        step = advance(lab, trial.number)
+    assert step.status is Status.CRASH
+    assert {look.trial for look in looks(lab.ledger, lab.campaign.id)} == {1, trial.number}
 
 
 def test_a_second_request_to_certify_looks_no_second_time(tmp_path: Path) -> None:

@@ -262,5 +262,7 @@ def _runs_for(effect: float, needed: float) -> float:
 def odds(log_ratio: float) -> str:
     """A log likelihood ratio for people: 1200:1, 1:30."""
     exponent = abs(log_ratio)
+    if exponent > 700:  # more than a float can say
+        return f"1e{exponent / math.log(10):.0f}:1" if log_ratio > 0 else f"1:1e{exponent / math.log(10):.0f}"
     times = f"{math.exp(exponent):.2g}" if exponent > 7 else f"{math.exp(exponent):.0f}"
     return f"{times}:1" if log_ratio >= 0 else f"1:{times}"

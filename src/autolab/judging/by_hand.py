@@ -29,7 +29,6 @@ from autolab.ledger.observations import (
     decision,
     forget_decision,
     keep_decision,
-    log_look,
     looks,
     newest_ordinal,
 )
@@ -134,8 +133,6 @@ def certify(lab: Lab, promotion: Promotion) -> tuple[Measurement, ...] | Outcome
         asked = [lab.needed(lab.ledger.trial(number), "certify") for number in missing]
         if waiting := tuple(one for one in asked if one.status is None):
             return waiting
-        for look in asked:
-            log_look(lab.ledger, promotion.campaign, look, "hand")
         seen = {look.trial: look for look in looks(lab.ledger, promotion.campaign)}
     own, other = seen[promotion.trial], seen[before.trial]
     if own.score is None or other.score is None:

@@ -21,7 +21,6 @@ from autolab.ledger.observations import (
     decision,
     forget_decision,
     keep_decision,
-    log_look,
     looks,
     noise_sample,
     observations,
@@ -214,8 +213,6 @@ def _settle(lab: Lab, trial: Trial, master: Promotion, noise: Noise, made: Decis
     failed += [one for one in sealed if one.trial == trial.number and one.status in broken]
     if failed:
         return _failed(lab, trial, failed[0])
-    for look in sealed:
-        log_look(lab.ledger, trial.campaign, look, "promotion")
     verdict, sealed_note = _certified(lab, trial, master, made.verdict)
     score, bounds, gain, se, note = reported(lab, trial, master, noise, made, estimates)
     if gain + half_width(se, noise) < -lab.task.metric.min_effect:

@@ -26,7 +26,11 @@ EARLIER = 200  # measurements of earlier campaigns under the same key, from whic
 
 
 def observe(ledger: Ledger, measurement: Measurement) -> None:
-    """Note a recorded measurement for the judge, once; what failed, and stages that are no observations, are not."""
+    """Note a recorded measurement for the judge, once: a scored one as an observation, a look at the sealed split as a
+    look, whatever came of it and of what it was for."""
+    if measurement.stage == "certify":
+        campaign = ledger.trial(measurement.trial).campaign
+        log_look(ledger, campaign, measurement, _asked_by(ledger, campaign))
     if measurement.score is None or measurement.stage.startswith(UNSEEN):
         return
     stage = measurement.stage
@@ -38,8 +42,21 @@ def observe(ledger: Ledger, measurement: Measurement) -> None:
         db.execute(
             "INSERT OR IGNORE INTO observation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (measurement.id, trial.campaign, trial.program, measurement.host,
-             measurement.score, at, stage, not measurement.cached_from),
+             measurement.score, at, stage, _fresh(ledger, measurement, trial.program)),
         )  # fmt: skip
+
+
+def _fresh(ledger: Ledger, measurement: Measurement, program: str | None) -> bool:
+    """Whether a measurement tells of scatter what is not known here: it was made for this, or is the first copy of what
+    a colleague measured."""
+    if not measurement.cached_from:
+        return True
+    known = ledger.rows.execute(
+        "SELECT 1 FROM measurement WHERE id = ?1 UNION ALL SELECT 1 FROM observation WHERE program = ?2 AND score = ?3"
+        " AND measurement != ?4 AND fresh LIMIT 1",
+        (measurement.cached_from, program, measurement.score, measurement.id),
+    ).fetchone()
+    return known is None
 
 
 def newest_ordinal(ledger: Ledger, campaign: str) -> int:
@@ -142,6 +159,14 @@ def log_look(ledger: Ledger, campaign: str, measurement: Measurement, asked_by: 
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (campaign, measurement.trial, measurement.id, asked_by, measurement.status, measurement.score, time.time()),
         )  # fmt: skip
+
+
+def _asked_by(ledger: Ledger, campaign: str) -> str:
+    """Who wants a look: without a decision that waits for it, a person."""
+    waiting = ledger.rows.execute(
+        "SELECT 1 FROM decision d JOIN trial t ON t.number = d.trial WHERE t.campaign = ?", (campaign,)
+    ).fetchone()
+    return "promotion" if waiting else "hand"
 
 
 def looks(ledger: Ledger, campaign: str) -> list[SealedLook]:
