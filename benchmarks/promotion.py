@@ -238,7 +238,7 @@ def power(pool: Pool, world: str, campaigns: int, trials: int, yardstick: float)
                     # Where hosts are told apart, that pays for measuring the master as well; on one host nothing does.
                     dear = cost > OVER_WALD * yardstick and world == SETTING
                     missed += ["power"] * (found < least) + ["cost"] * dear
-                missed += ["bias"] * (abs(bias) >= BIAS)
+                missed += ["bias"] * (abs(bias) - 2 * error >= BIAS)  # beyond what these campaigns can tell
             every &= not missed
             verdict = ("MISSED: " + ", ".join(missed) if missed else "met") if rule == OURS else ""
             print(f"{rule:<29}{effect:>6g}{found:>8.1%}{false:>8.3f}{cost:>12.2f}{cost / yardstick:>8.2f}"

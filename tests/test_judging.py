@@ -179,6 +179,24 @@ def test_a_master_that_fails_on_fresh_seeds_is_no_measure(lab: Lab) -> None:
     assert step.verdict is Verdict.PROVISIONAL and "the master itself failed on 3" in step.note
 
 
+def test_a_master_that_only_fails_makes_room_for_what_it_replaced(lab: Lab) -> None:
+    """It scored while it was tested, and crashes ever since: nothing could be compared with it."""
+    bomb = change(lab, 0.9)
+    play(lab, bomb, by_trial(bomb, 0.8, 1.0))
+    trial = change(lab, 0.7)
+    step = advance(lab, trial.number)
+    while not isinstance(step, Trial):
+        for measured in step:
+            if measured.trial == bomb.number:
+                lab.record(measured.replace(status=Status.NAN, cause="too late"))
+            else:
+                record(lab, (measured,), by_trial(trial, 0.5, 1.0))
+        step = advance(lab, trial.number)
+    assert step.verdict is Verdict.CONFIRMED
+    kinds = [promotion.kind for promotion in lab.ledger.promotions(lab.campaign.id)]
+    assert kinds == ["baseline", "improvement", "demotion", "improvement"]
+
+
 def test_a_candidate_that_fails_on_any_fresh_seed_ends_with_that(lab: Lab) -> None:
     trial = change(lab, 0.9)
     step = advance(lab, trial.number)

@@ -126,13 +126,16 @@ def test_worse_with_less_code_is_no_simplification() -> None:
 
 
 def test_without_replicates_nothing_is_promoted() -> None:
-    finding = decide(LOWER, learn(runs("m", [1.0])), runs("c", [0.1], at=5), runs("m", [1.0]), 5)
+    master = [*runs("m", [1.0]), *runs("m", [1.0], at=5)]
+    finding = decide(LOWER, learn(runs("m", [1.0])), runs("c", [0.1] * 3, at=5), master, 5)
     assert finding.verdict is Verdict.PROVISIONAL and "noise is unknown" in finding.note
 
 
 def test_identical_replicates_are_no_proof_of_no_noise() -> None:
     silent = learn(runs("m", [1.0, 1.0, 1.0]))
-    finding = decide(LOWER, silent, runs("c", [0.9], at=5), runs("m", [1.0, 1.0, 1.0]), 5)
+    master = runs("m", [1.0, 1.0, 1.0])
+    assert set(decide(LOWER, silent, runs("c", [0.9], at=5), master, 5).want) == {"candidate", "master"}
+    finding = decide(LOWER, silent, runs("c", [0.9] * 3, at=5), [*master, *runs("m", [1.0], at=5)], 5)
     assert silent.state == "silent"
     assert finding.verdict is Verdict.PROVISIONAL and "metric.deterministic" in finding.note
 
@@ -159,6 +162,35 @@ def test_a_metric_that_saturates_promotes_nothing() -> None:
         at = [Observation("c", "a", 0.0, 5)] * 24
         finding = decide(LOWER, NOISE, at, [*master, Observation("m", "a", 0.0, 5)], 5)
     assert finding.verdict is Verdict.NO_DIFFERENCE
+
+
+def test_a_recipe_that_ignores_its_seed_is_not_promoted_for_one_lucky_draw() -> None:
+    master = [*MASTER, *runs("m", [1.0, 1.01, 0.99], at=5)]
+    finding = decide(LOWER, NOISE, runs("c", [0.93] * 4, at=5), master, 5)
+    assert finding.verdict is Verdict.PROVISIONAL and "ignores the seed" in finding.note
+
+
+def test_programs_that_ignore_their_seed_do_not_shrink_the_noise() -> None:
+    fixed = [one for place in range(9) for one in runs(f"f{place}", [1.0] * 4, at=place)]
+    assert learn([*SAMPLE, *fixed]).sd == pytest.approx(NOISE.sd)
+
+
+def test_one_wild_recipe_does_not_blind_the_campaign() -> None:
+    rng = random.Random(0)
+    calm = [one for p in range(20) for one in runs(f"p{p}", [rng.gauss(1, SD) for _ in range(3)], at=p)]
+    wild = runs("w", [0.7, 1.4, 0.9, 1.2], at=21)
+    assert learn([*calm, *wild]).sd < 2 * SD
+
+
+def test_a_host_that_scatters_more_weighs_less() -> None:
+    noisy = [one for p in range(8) for one in runs(f"n{p}", [1.0, 1.2, 0.8], host="b", at=p)]
+    calm = [one for p in range(20) for one in runs(f"p{p}", [1.0, 1.01, 0.99], at=p)]
+    noise = learn([*noisy, *calm])
+    assert noise.ratio("a") == 1.0 and noise.ratio("b") > 1.5
+    assert noise.ratio("never seen") == math.inf
+    one_wild_run = [*runs("c", [0.99]), *runs("c", [0.4], host="b"), *runs("c", [0.99])]
+    master = [*runs("m", [1.0] * 5), *runs("m", [1.0] * 5, host="b")]
+    assert decide(LOWER, noise, one_wild_run, master, 5).verdict is not Verdict.CONFIRMED
 
 
 def test_scores_that_are_not_finite_teach_nothing() -> None:

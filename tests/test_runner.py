@@ -465,6 +465,13 @@ def test_when_the_runner_must_end_everything_ends(tmp_path: Path, mode: str, how
         runner.stdin.close()
 
 
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:  # it ended while we looked
+        return ""
+
+
 def test_a_stop_during_evaluation_kills_the_evaluator(tmp_path: Path) -> None:
     evaluate = "import sys, time\nopen('/proc/self/comm', 'w').write('lab-eval')\ntime.sleep(60)\n"
     bundle = Bundle(tmp_path / "b", HONEST, "none", evaluate=evaluate)
@@ -473,7 +480,7 @@ def test_a_stop_during_evaluation_kills_the_evaluator(tmp_path: Path) -> None:
     def evaluating() -> list[int]:
         stats = [process_tree.read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit()]
         children = [stat.pid for stat in stats if stat is not None and stat.ppid == runner.pid]
-        return [pid for pid in children if "lab-eval" in Path(f"/proc/{pid}/comm").read_text()]
+        return [pid for pid in children if "lab-eval" in _command(pid)]
 
     assert wait_until(evaluating)
     pid = evaluating()[0]

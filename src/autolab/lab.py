@@ -1,6 +1,6 @@
 """The façade: `open_trial` asks, `submit` tells. It ties the rooms together and holds no state of its own.
 
-Everything a lab knows is in its ledger. What becomes of a trial that was queued is in `judging.py`.
+Everything a lab knows is in its ledger. What becomes of a trial that was queued is in `judging/`.
 """
 
 from __future__ import annotations
@@ -211,7 +211,9 @@ class Lab:
         return checked
 
     def _checked(self, measured: Measurement) -> Measurement:
-        changed = self._changed_data(thoroughly=measured.stage in ("confirm", "certify"))
+        changed = self._changed_data(
+            thoroughly=measured.stage.endswith("confirm") or measured.stage == "certify"
+        )
         if changed is not None:
             return measured.replace(status=Status.TAMPERED, cause=changed, score=None)
         if measured.status is not Status.OK:

@@ -17,7 +17,7 @@ from autolab.judging import by_hand
 from autolab.judging.by_hand import Outcome
 from autolab.lab import Lab, open_lab, resume_campaign
 from autolab.ledger.observations import observations
-from autolab.ledger.records import Measurement, Promotion, Trial
+from autolab.ledger.records import Measurement, Promotion, Trial, Verdict
 from autolab.ledger.views import write_views
 
 Step = tuple[Measurement, ...] | Outcome
@@ -78,7 +78,7 @@ def _promotion(lab: Lab, trial: Trial) -> Promotion:
             f"trial {trial.id} was never promoted, and every look wears the sealed split out",
             mend="`autolab confirm` first",
         )
-    return steps[0]
+    return next(step for step in reversed(steps) if step.kind != "demotion")
 
 
 def _measure(lab: Lab, slots: int | None, ask: Callable[[], Step]) -> Outcome:
@@ -89,7 +89,11 @@ def _measure(lab: Lab, slots: int | None, ask: Callable[[], Step]) -> Outcome:
         if executor is None:
             executor = executor_for(lab, slots)
             executor.notice = lambda text: click.echo(text, err=True)
-        asyncio.run(run_all(lab, executor, [(measurement, None) for measurement in step]))
+        done = asyncio.run(run_all(lab, executor, [(measurement, None) for measurement in step]))
+        if failed := next((one for one in done if one.score is None), None):
+            whose = lab.ledger.trial_id(failed.trial)
+            note = f"a run of {whose} ended as {failed.status}: {failed.cause}; the same command goes on"
+            return Outcome(Verdict.PROVISIONAL, note)
         step = ask()
     return step
 

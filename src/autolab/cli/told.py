@@ -35,11 +35,15 @@ def counted(number: int, what: str) -> str:
 
 
 def score_text(score: float | None, low: float | None, high: float | None) -> str:
-    """`2.2214 [2.19, 2.25]`, or a dash: a failed trial has no score."""
+    """`2.2214 [2.19, 2.25]`, or a dash: a failed trial has no score. The interval has two digits of its width."""
     if score is None:
         return "-"
-    text = f"{score:.5g}"
-    return text if low is None or high is None or low == high else f"{text} [{low:.4g}, {high:.4g}]"
+    if low is None or high is None or not high > low:
+        return f"{score:.5g}"
+    places = max(0, 1 - math.floor(math.log10(high - low)))
+    whole = math.floor(math.log10(max(abs(score), abs(low), abs(high), 1e-300))) + 1
+    digits = max(4, min(15, whole + places))
+    return f"{score:.{max(5, digits)}g} [{low:.{digits}g}, {high:.{digits}g}]"
 
 
 def gain_text(gain: float, low: float | None, high: float | None) -> str:

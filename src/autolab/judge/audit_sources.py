@@ -10,6 +10,7 @@ from autolab.judge.audit import Entry
 from autolab.judge.error_budget import LEVEL
 from autolab.judge.promotion import TARGET, Criterion
 from autolab.ledger.imports.imported import ImportedCampaign, Problem
+from autolab.ledger.masters import sign
 from autolab.ledger.observations import AGAIN, CONTROL, UNSEEN
 from autolab.ledger.records import Campaign, Measurement, Observation, Promotion, Trial
 from autolab.ledger.store import Ledger
@@ -104,7 +105,7 @@ def from_ledger(ledger: Ledger, campaign: Campaign, level: float | None = None) 
             )
         )
     criterion = Criterion(
-        1.0 if metric["direction"] == "maximize" else -1.0,
+        sign(campaign),
         metric.get("min_effect") or 0.0,
         metric.get("deterministic") or False,
         rule.get("level", LEVEL) if level is None else level,
@@ -115,7 +116,7 @@ def from_ledger(ledger: Ledger, campaign: Campaign, level: float | None = None) 
         campaign.id,
         "ledger",
         metric["name"],
-        metric["direction"],
+        "maximize" if criterion.sign > 0 else "minimize",
         criterion,
         tuple(entries),
         notes=(NO_HOSTS,) if nameless else (),

@@ -9,9 +9,10 @@ the two was measured says nothing.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autolab.judge.noise import WANDER
@@ -36,15 +37,24 @@ class Comparison:
 
 
 def compare(
-    candidate: Sequence[Observation], master: Sequence[Observation], sd: float, sign: float
+    candidate: Sequence[Observation],
+    master: Sequence[Observation],
+    sd: float,
+    sign: float,
+    ratios: Mapping[str, float] | None = None,
 ) -> Comparison:
-    """The gain of a candidate over the master. `sd` > 0: of one measurement; `sign`: +1 if more is better, else -1."""
+    """The gain of a candidate over the master. `sd` > 0: of one measurement; `sign`: +1 if more is better, else -1.
+    `ratios`: how much more a host scatters than `sd`, where that is known; an infinite one leaves the host out."""
     own, other = _by_host(candidate), _by_host(master)
     weight = total = 0.0
     runs = controls = 0
     for host in own:
         if host in other:
-            gain, spread = _on_one_host(own[host], other[host][-KEPT:], sd, sign)
+            ratio = (ratios or {}).get(host, 1.0)
+            if not math.isfinite(ratio):
+                continue
+            gain, spread = _on_one_host(own[host], other[host][-KEPT:], sd * ratio, sign)
+            spread *= ratio * ratio
             weight += 1 / spread
             total += gain / spread
             runs += len(own[host])

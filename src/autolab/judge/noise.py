@@ -22,6 +22,11 @@ from autolab.ledger.records import Observation
 WANDER = 0.008
 EQUAL = 1e-12  # relative; scores that differ by less are the same digits
 
+LEAST_DF = 2  # degrees of freedom, without which a host beside others takes no part
+PRIOR = 4.0  # degrees of freedom that the pooled scatter weighs beside a host's own
+WILDEST = 25.0  # times the median variance on its host, which one program's may count as at most
+MANY = 8  # replicated programs on a host, from which that holds
+
 Block = tuple[str, str, str, int]  # host, program, campaign, trial
 
 
@@ -60,6 +65,17 @@ class Noise:
         between = math.fsum(host.runs * (host.offset or 0.0) ** 2 for host in self.hosts.values())
         return math.sqrt(self.sd**2 + between / runs) if runs else self.sd
 
+    def ratio(self, host: str) -> float:
+        """How much more one host scatters than all of them: at least 1, shrunk towards 1 while little is known of it,
+        and infinite for a host beside others of which nothing is."""
+        seen = self.hosts.get(host)
+        if len(self.hosts) < 2:
+            return 1.0
+        if seen is None or seen.df < LEAST_DF:
+            return math.inf
+        shrunk = (PRIOR * self.sd**2 + seen.df * seen.sd**2) / (PRIOR + seen.df)
+        return max(1.0, math.sqrt(shrunk) / self.sd)
+
     @property
     def yardstick(self) -> float:
         """The unit in which a target effect is given: the SD of one measurement; with several hosts the geometric mean
@@ -74,10 +90,12 @@ def learn(observations: Iterable[Observation]) -> Noise:
     squares: dict[str, float] = defaultdict(float)
     freedom: dict[str, int] = defaultdict(int)
     around: list[float] = []
-    for (host, *_), scores in blocks.items():
-        if len(scores) > 1:
-            deviations = _deviations(scores)
-            squares[host] += math.fsum(d * d for d in deviations)
+    for host, groups in _scattered(blocks).items():
+        variances = [math.fsum(d * d for d in _deviations(scores)) / (len(scores) - 1) for scores in groups]
+        # One recipe that scatters wildly must not hide what all the others can gain.
+        most = WILDEST * statistics.median(variances) if len(groups) >= MANY else math.inf
+        for scores, variance in zip(groups, variances, strict=True):
+            squares[host] += (len(scores) - 1) * min(variance, most)
             freedom[host] += len(scores) - 1
             around += residuals(scores)
     df = sum(freedom.values())
@@ -107,6 +125,17 @@ def replicates(observations: Iterable[Observation]) -> dict[str, list[list[float
         if len(scores) > 1:
             found[host].append(scores)
     return dict(found)
+
+
+def _scattered(blocks: Mapping[Block, list[float]]) -> dict[str, list[list[float]]]:
+    """By host, the groups of two scores or more. Those of the same digits are left out if others differ: a program
+    that ignores its seed does not tell how much scores scatter."""
+    found: dict[str, list[list[float]]] = defaultdict(list)
+    same: dict[str, list[list[float]]] = defaultdict(list)
+    for (host, *_), scores in blocks.items():
+        if len(scores) > 1:
+            (found if any(_deviations(scores)) else same)[host].append(scores)
+    return found or same
 
 
 def _blocks(observations: Iterable[Observation]) -> tuple[dict[Block, list[float]], dict[str, int]]:

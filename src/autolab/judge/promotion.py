@@ -98,9 +98,10 @@ def decide(
     candidate = [seen for seen in candidate if math.isfinite(seen.score)]
     master = [seen for seen in master if math.isfinite(seen.score)]
     if noise.state != "known" or criterion.deterministic:
-        return _without_noise(criterion, noise, candidate, master)
+        return _without_noise(criterion, noise, candidate, master, turn)
     sd, df = _scatter(noise, candidate)
-    found = compare(candidate, _of_these_days(master, turn, sd, criterion.sign), sd, criterion.sign)
+    ratios = {host: noise.ratio(host) for host in {seen.host for seen in candidate}}
+    found = compare(candidate, _of_these_days(master, turn, sd, criterion.sign), sd, criterion.sign, ratios)
     tally = _tally(candidate, master, turn, most_runs)
     if not found.runs:
         return _apart(tally)
@@ -110,6 +111,9 @@ def decide(
     evidence = log_evidence(found.gain, scale, df, null, effect)
     hope = log_ratio(found.gain, scale, df, null, effect)
     so_far = Finding((), None, found.gain, scale, evidence, needed)
+    if tally.runs > FRESH and _same_digits(candidate) and found.gain > null:
+        note = "not promoted: all its runs have the same digits, so it ignores the seed, and one draw may be luck"
+        return _ended(so_far, tally, df, Verdict.PROVISIONAL, note)
     if evidence >= needed:
         return _enough(so_far, tally, df, Verdict.CONFIRMED, "")
     # With few degrees of freedom the ratio levels off, so plainly worse is said in its own right.
@@ -207,13 +211,22 @@ def _apart(tally: _Tally) -> Finding:
     return Finding((), Verdict.PROVISIONAL, note=note)
 
 
+def _same_digits(runs: Sequence[Observation]) -> bool:
+    lowest, highest = min(seen.score for seen in runs), max(seen.score for seen in runs)
+    return highest - lowest <= EQUAL * max(abs(lowest), abs(highest))
+
+
 def _without_noise(
-    criterion: Criterion, noise: Noise, candidate: Sequence[Observation], master: Sequence[Observation]
+    criterion: Criterion,
+    noise: Noise,
+    candidate: Sequence[Observation],
+    master: Sequence[Observation],
+    turn: int,
 ) -> Finding:
     """The noise is unknown, or there is none by the task's own word."""
     there = [seen for seen in master if seen.host == candidate[0].host]
     if not there:
-        return _apart(_tally(candidate, master, candidate[0].at, 4))
+        return _apart(_tally(candidate, master, turn, 4))
     level = statistics.fmean(seen.score for seen in there)
     gains = [criterion.sign * (seen.score - level) for seen in candidate]
     gain = min(gains)
@@ -225,6 +238,13 @@ def _without_noise(
         if len(candidate) == 1:
             return Finding(("candidate",), None, gain)
         return Finding((), Verdict.CONFIRMED, gain, note=f"{gain:+.4g}, the same on a second run: no noise")
+    lacking: list[Want] = ["candidate"] * (FRESH + 1 - len(candidate))
+    if not criterion.deterministic and not any(seen.at == turn for seen in master):
+        lacking += ["master"] * FRESH
+    if lacking and not criterion.deterministic:
+        return Finding(
+            tuple(lacking), None, gain
+        )  # it may be that scores scatter, and only have not shown it yet
     if criterion.deterministic:
         why = "the task says `deterministic`, yet runs of one program differ"
     elif noise.state == "silent":

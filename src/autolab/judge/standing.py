@@ -12,7 +12,6 @@ from autolab.judge.noise import Noise
 from autolab.judge.promotion import Criterion
 from autolab.ledger.records import Observation, Promotion, Standing
 
-Z95 = 1.959964  # two-sided 95 % of a normal distribution, in standard errors
 FEWEST = 4  # measurements since its selection, before a master is demoted
 
 
@@ -39,7 +38,7 @@ def level(observations: Sequence[Observation], noise: Noise) -> tuple[float, flo
 def gain_interval(
     criterion: Criterion, noise: Noise, candidate: Sequence[Observation], master: Sequence[Observation]
 ) -> tuple[float, float]:
-    """(gain, standard error), within hosts; (0, inf) if there is no shared host."""
+    """(gain, standard error): within hosts, or over them if there is no shared one; (0, inf) of nothing."""
     if not candidate or not master:
         return 0.0, math.inf
     if noise.state != "known":
@@ -47,8 +46,12 @@ def gain_interval(
             one.score for one in master
         )
         return criterion.sign * mean, 0.0
-    found = compare(candidate, master, noise.sd, criterion.sign)
-    return found.gain, noise.sd * math.sqrt(found.spread)
+    ratios = {host: noise.ratio(host) for host in {one.host for one in candidate}}
+    found = compare(candidate, master, noise.sd, criterion.sign, ratios)
+    if found.runs:
+        return found.gain, noise.sd * math.sqrt(found.spread)
+    apart = level(candidate, noise)[0] - level(master, noise)[0]
+    return criterion.sign * apart, noise.total * math.sqrt(1 / len(candidate) + 1 / len(master))
 
 
 def half_width(se: float, noise: Noise) -> float:
@@ -80,7 +83,8 @@ def restate(
 def still_better(standing: Standing, slack: float) -> bool:
     """Whether a master may stay: not if even one standard error above its gain is a loss of more than `slack`.
 
-    A gain that was luck goes there sooner or later; a true one of 1 SD does in one of 200 looks at four measurements.
+    Of masters that are no better, a fifth go within 40 looks in a simulation; of those that are 1 SD worse, most do; of
+    those that are 1 SD better, 2 %.
     """
     if standing.gain is None or standing.gain_se is None or standing.runs < FEWEST:
         return True

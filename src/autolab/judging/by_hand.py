@@ -26,11 +26,11 @@ from autolab.lab import Lab
 from autolab.ledger.observations import (
     AGAIN,
     CONTROL,
+    after_all,
     decision,
     forget_decision,
     keep_decision,
     looks,
-    newest_ordinal,
 )
 from autolab.ledger.records import PROMOTED, Decision, Measurement, Promotion, Status, Trial, Verdict
 
@@ -58,7 +58,7 @@ def confirm(lab: Lab, trial: Trial, most_runs: int) -> tuple[Measurement, ...] |
         )
     with lab.ledger.transaction():
         master = lab.ledger.master(trial.campaign)
-        turn = newest_ordinal(lab.ledger, trial.campaign)
+        turn = after_all(lab.ledger, trial.campaign)
         noise = noise_now(lab, turn)
         if master.program == trial.program:
             raise LabError(
@@ -92,13 +92,10 @@ def confirm(lab: Lab, trial: Trial, most_runs: int) -> tuple[Measurement, ...] |
 def _test(
     lab: Lab, trial: Trial, master: Promotion, noise: Noise, turn: int, most_runs: int
 ) -> tuple[Measurement, ...] | Outcome | Decision:
-    if broken := [one for one in finished(lab, trial, AGAIN) if one.score is None]:
-        return Outcome(Verdict.PROVISIONAL, f"a fresh run ended as {broken[0].status}: {broken[0].cause}")
     finding = examine(lab, trial, master, noise, turn=turn, most_runs=most_runs)
     if finding.want:
         stages = AGAIN, f"{AGAIN}-{CONTROL}{trial.ordinal}"
-        wanted = in_turn(lab, trial, master, finding.want, *stages)
-        return wanted if isinstance(wanted, tuple) else Outcome(Verdict.PROVISIONAL, wanted.note)
+        return in_turn(lab, trial, master, finding.want, *stages)
     assert finding.verdict is not None
     if finding.verdict not in PROMOTED:
         see_master_anew(lab, noise)
@@ -128,8 +125,8 @@ def certify(lab: Lab, promotion: Promotion) -> tuple[Measurement, ...] | Outcome
             "the baseline replaced nothing, so there is no gain to certify", mend="certify a later trial"
         )
     with lab.ledger.transaction():
-        seen = {look.trial: look for look in looks(lab.ledger, promotion.campaign)}
-        missing = [number for number in (promotion.trial, before.trial) if number not in seen]
+        scored = {look.trial for look in looks(lab.ledger, promotion.campaign) if look.score is not None}
+        missing = [number for number in (promotion.trial, before.trial) if number not in scored]
         asked = [lab.needed(lab.ledger.trial(number), "certify") for number in missing]
         if waiting := tuple(one for one in asked if one.status is None):
             return waiting
@@ -142,5 +139,5 @@ def certify(lab: Lab, promotion: Promotion) -> tuple[Measurement, ...] | Outcome
         )
     gain = criterion(lab).sign * (own.score - other.score)
     if gain <= 0:
-        return Outcome(Verdict.CONFIRMED, f"not certified: {gain:+.4g} on the sealed split")
-    return Outcome(Verdict.CERTIFIED, f"certified: {gain:+.4g} on the sealed split")
+        return Outcome(Verdict.CONFIRMED, f"{gain:+.4g} on the sealed split")
+    return Outcome(Verdict.CERTIFIED, f"{gain:+.4g} on the sealed split")

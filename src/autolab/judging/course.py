@@ -80,7 +80,8 @@ def _baseline(lab: Lab, trial: Trial) -> Step:
         return _failed(lab, trial, failed)
     noise = noise_now(lab, 0)
     score, low, high = level(observations(lab.ledger, trial.campaign, trial.program or ""), noise)
-    lab.ledger.set_campaign(trial.campaign, noise_sd=noise.sd)
+    alone = learn(observations(lab.ledger, trial.campaign, trial.program or ""))
+    lab.ledger.set_campaign(trial.campaign, noise_sd=alone.sd)
     done = lab.ledger.finish_trial(
         trial.number,
         Status.OK,
@@ -88,7 +89,7 @@ def _baseline(lab: Lab, trial: Trial) -> Step:
         score=score,
         interval=(low, high),
         delta=0.0,
-        note=f"{len(replicates)} replicates, standard deviation {noise.sd:.4g}" + _reused(lab, trial),
+        note=f"{len(replicates)} replicates, standard deviation {alone.sd:.4g}" + _reused(lab, trial),
     )
     promoted = lab.ledger.promote(
         done, score=score, interval=(low, high), gain=0.0, reason="baseline", kind="baseline"
@@ -165,21 +166,25 @@ def _wanted(lab: Lab, trial: Trial, master: Promotion, noise: Noise, wants: Sequ
     broken = [one for one in finished(lab, trial, "replicate") if one.score is None]
     if broken:
         return _failed(lab, trial, broken[0])
-    wanted = in_turn(lab, trial, master, wants, "replicate", f"{CONTROL}{trial.ordinal}")
-    return _not_better(lab, trial, noise, wanted) if isinstance(wanted, Finding) else wanted
+    stage = f"{CONTROL}{trial.ordinal}"
+    failed = [one for one in finished(lab, lab.ledger.trial(master.trial), stage) if one.score is None]
+    if "master" in wants and len(failed) >= FAILED_CONTROLS:
+        why = f"failed on {len(failed)} fresh seeds: {failed[-1].cause}"
+        before = _before(lab, master)
+        if before is not None:  # nothing could ever be compared with it
+            _step_back(lab, noise, master, before, why, gain=0.0)
+            return _candidate(lab, trial)
+        finding = Finding((), Verdict.PROVISIONAL, note=f"no comparison: the master itself {why}")
+        return _not_better(lab, trial, noise, finding)
+    return in_turn(lab, trial, master, wants, "replicate", stage)
 
 
 def in_turn(
     lab: Lab, trial: Trial, master: Promotion, wants: Sequence[Want], own_stage: str, control_stage: str
-) -> tuple[Measurement, ...] | Finding:
-    """Measurements of a candidate and of the master, as wanted. A Finding if the master fails on fresh seeds."""
+) -> tuple[Measurement, ...]:
+    """Measurements of a candidate and of the master, as wanted."""
     incumbent = lab.ledger.trial(master.trial)
-    controls = finished(lab, incumbent, control_stage)
-    failed = [one for one in controls if one.score is None]
-    if "master" in wants and len(failed) >= FAILED_CONTROLS:
-        note = f"no comparison: the master itself failed on {len(failed)} fresh seeds: {failed[-1].cause}"
-        return Finding((), Verdict.PROVISIONAL, note=note)
-    own, other = len(finished(lab, trial, own_stage)), len(controls)
+    own, other = len(finished(lab, trial, own_stage)), len(finished(lab, incumbent, control_stage))
     wanted = []
     for want in wants:
         if want == "candidate":
@@ -270,7 +275,7 @@ def _to_certify(lab: Lab, trial: Trial, master: Promotion) -> list[Trial]:
     """Whose sealed score is needed: the candidate's, and that of the master it is compared with, once each."""
     if lab.task.metric.sealed is None:
         return []
-    known = {look.trial for look in looks(lab.ledger, trial.campaign)}
+    known = {look.trial for look in looks(lab.ledger, trial.campaign) if look.score is not None}
     return [trial, *([lab.ledger.trial(master.trial)] if master.trial not in known else [])]
 
 
@@ -331,6 +336,7 @@ def _failed(lab: Lab, trial: Trial, measured: Measurement) -> Trial:
     cause = measured.cause if measured.stage == "screen" else f"on a fresh seed: {measured.cause}"
     if measured.stage == "certify":
         cause = "on the sealed split"  # its cause may hold a score, and agents read this
+    forget_decision(lab.ledger, trial.number)
     return lab.ledger.finish_trial(trial.number, measured.status, note=cause)
 
 
@@ -340,27 +346,36 @@ def _failed(lab: Lab, trial: Trial, measured: Measurement) -> Trial:
 def see_master_anew(lab: Lab, noise: Noise) -> None:
     """Estimate the master from all that is known now; demote it if it no longer beats what it replaced."""
     master = lab.ledger.master(lab.campaign.id)
-    chain = {step.number: step for step in lab.ledger.promotions(lab.campaign.id)}
-    # A master that a demotion brought back is still to beat what it replaced in the first place.
-    origin = next(step for step in chain.values() if step.trial == master.trial)
-    before = chain.get(origin.replaced or -1)
+    before = _before(lab, master)
     earlier = unselected(lab.ledger, before) if before else None
     now = restate(criterion(lab), noise, master, unselected(lab.ledger, master), earlier)
-    slack = lab.task.metric.min_effect if origin.kind == "simplification" else 0.0
+    slack = lab.task.metric.min_effect if master.kind == "simplification" else 0.0
     if before is not None and not still_better(now, slack):
         gain, se = now.gain or 0.0, now.gain_se or 0.0
-        reason = (
-            f"{lab.ledger.trial_id(master.trial)} no longer beats it:"
-            f" {gain:+.4g} ± {half_width(se, noise):.2g} over {now.runs} measurements since"
-        )
-        again = restate(criterion(lab), noise, before, unselected(lab.ledger, before), None)
-        back = lab.ledger.promote(
-            lab.ledger.trial(before.trial),
-            score=again.score,
-            interval=(again.low, again.high),
-            gain=-gain,
-            reason=reason,
-            kind="demotion",
-        )
-        now = dataclasses.replace(again, promotion=back.number)
-    set_standing(lab.ledger, now)
+        why = f"no longer beats it: {gain:+.4g} ± {half_width(se, noise):.2g} over {now.runs} measurements since"
+        _step_back(lab, noise, master, before, why, gain=-gain)
+    else:
+        set_standing(lab.ledger, now)
+
+
+def _before(lab: Lab, master: Promotion) -> Promotion | None:
+    """What a master replaced when it was promoted; a demotion that brought it back does not count."""
+    chain = {step.number: step for step in lab.ledger.promotions(master.campaign)}
+    origin = next(
+        step for step in reversed(chain.values()) if step.trial == master.trial and step.kind != "demotion"
+    )
+    return chain.get(origin.replaced or -1)
+
+
+def _step_back(lab: Lab, noise: Noise, master: Promotion, before: Promotion, why: str, gain: float) -> None:
+    """Make what a master replaced the master again."""
+    again = restate(criterion(lab), noise, before, unselected(lab.ledger, before), None)
+    back = lab.ledger.promote(
+        lab.ledger.trial(before.trial),
+        score=again.score,
+        interval=(again.low, again.high),
+        gain=gain,
+        reason=f"{lab.ledger.trial_id(master.trial)} {why}",
+        kind="demotion",
+    )
+    set_standing(lab.ledger, dataclasses.replace(again, promotion=back.number))

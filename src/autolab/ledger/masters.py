@@ -132,9 +132,13 @@ def way_back(ledger: Ledger, step: Step) -> str:
 
 
 def unselected(ledger: Ledger, promotion: Promotion) -> list[Observation]:
-    """Measurements of a promoted program that had no part in its selection."""
+    """Measurements of a promoted program that had no part in its selection: its controls, and the newest two of those
+    that were made after a decision (earlier ones are of a decision that came to nothing, and were tested again)."""
     seen = observations(ledger, promotion.campaign, promotion.program)
-    return [one for one in seen if one.stage.endswith("confirm") or CONTROL in one.stage or one.at == 0]
+    reported = [one for one in seen if one.stage.endswith("confirm")]
+    newest = reported[-1].stage if reported else ""
+    counted = [one for one in reported if one.stage == newest][-2:]
+    return [one for one in seen if CONTROL in one.stage or one.at == 0 or one in counted]
 
 
 def is_control(measurement: Measurement) -> bool:
@@ -183,6 +187,6 @@ def _certified(ledger: Ledger, campaign: Campaign, chain: Sequence[Promotion]) -
 def _sealed_gain(
     direction: float, step: Promotion, before: Promotion | None, seen: Sequence[SealedLook]
 ) -> float | None:
-    first = {look.trial: look.score for look in reversed(seen)}
+    first = {look.trial: look.score for look in reversed(seen) if look.score is not None}
     own, other = first.get(step.trial), first.get(before.trial) if before else None
     return None if own is None or other is None else direction * (own - other)

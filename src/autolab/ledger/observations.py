@@ -37,7 +37,7 @@ def observe(ledger: Ledger, measurement: Measurement) -> None:
     trial = ledger.trial(measurement.trial)
     at = int(stage.removeprefix(CONTROL)) if stage.startswith(CONTROL) else trial.ordinal
     if stage.startswith(AGAIN):
-        at = newest_ordinal(ledger, trial.campaign)
+        at = after_all(ledger, trial.campaign)
     with ledger.transaction() as db:
         db.execute(
             "INSERT OR IGNORE INTO observation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -50,7 +50,7 @@ def _fresh(ledger: Ledger, measurement: Measurement, program: str | None) -> boo
     """Whether a measurement tells of scatter what is not known here: it was made for this, or is the first copy of what
     a colleague measured."""
     if not measurement.cached_from:
-        return True
+        return not _repeated(ledger, measurement, program)
     known = ledger.rows.execute(
         "SELECT 1 FROM measurement WHERE id = ?1 UNION ALL SELECT 1 FROM observation WHERE program = ?2 AND score = ?3"
         " AND measurement != ?4 AND fresh LIMIT 1",
@@ -59,10 +59,27 @@ def _fresh(ledger: Ledger, measurement: Measurement, program: str | None) -> boo
     return known is None
 
 
+def _repeated(ledger: Ledger, measurement: Measurement, program: str | None) -> bool:
+    """Whether another campaign under the same key measured this program with this seed: that scatter is known."""
+    campaign = ledger.campaign(ledger.trial(measurement.trial).campaign)
+    row = ledger.rows.execute(
+        "SELECT 1 FROM campaign c JOIN observation o ON o.campaign = c.id AND o.program = ?"
+        " JOIN measurement m ON m.id = o.measurement WHERE c.key = ? AND c.lab = ''"
+        " AND c.id != ? AND m.seed = ? LIMIT 1",
+        (program, campaign.key, campaign.id, measurement.seed),
+    ).fetchone()
+    return row is not None
+
+
 def newest_ordinal(ledger: Ledger, campaign: str) -> int:
     """The ordinal of the trial that was opened last."""
     row = ledger.rows.execute("SELECT max(ordinal) FROM trial WHERE campaign = ?", (campaign,)).fetchone()
-    return int(row[0])
+    return int(row[0] or 0)
+
+
+def after_all(ledger: Ledger, campaign: str) -> int:
+    """When a person's measurements are made, on the campaign's clock: after every trial that was opened."""
+    return newest_ordinal(ledger, campaign) + 1
 
 
 def observations(ledger: Ledger, campaign: str, program: str) -> list[Observation]:

@@ -148,7 +148,8 @@ class Ledger:
         self._db.execute("UPDATE promotion SET kind = 'baseline' WHERE replaced IS NULL")
         self._db.execute(
             "INSERT INTO observation SELECT m.id, t.campaign, t.program,"
-            " coalesce(json_extract(m.record, '$.host'), ''), m.score, t.ordinal, m.stage,"
+            " coalesce(json_extract(m.record, '$.host'), ''), m.score, t.ordinal,"
+            " CASE m.stage WHEN 'confirm' THEN 'replicate' ELSE m.stage END,"
             " coalesce(json_extract(m.record, '$.cached_from'), '') = ''"
             " FROM measurement m JOIN trial t ON t.number = m.trial JOIN campaign c ON c.id = t.campaign"
             " WHERE m.score IS NOT NULL AND m.stage IN ('screen', 'confirm') AND c.lab = ''"
