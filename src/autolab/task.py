@@ -174,7 +174,7 @@ class Profile(_Strict):
 
 class Promotion(_Strict):
     """What it takes to become master: `level` is how many false promotions a whole campaign may expect, `target` the
-    effect, in standard deviations of one run, that is found with about 95 % probability (docs/statistics.md)."""
+    effect, in standard deviations of one run, that is found with more than 90 % probability (docs/statistics.md)."""
 
     level: Number = Field(default=0.05, gt=0, le=1)
     target: Number = Field(default=2.0, ge=0.25, le=20)

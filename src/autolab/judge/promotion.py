@@ -24,7 +24,7 @@ from autolab.ledger.records import Observation, Verdict
 
 BASELINE_REPLICATES = 3  # few, because every later replicate sharpens the noise too
 ESTIMATES = 2  # measurements after a positive decision; the reported score is their mean
-TARGET = 2.0  # SDs; effects of this size are found with about 95 % probability, smaller ones less often
+TARGET = 2.0  # SDs; effects of this size are found with more than 90 % probability, smaller ones less often
 FRESH, CONTROLS = (
     2,
     3,
