@@ -101,8 +101,10 @@ def test_a_second_job_of_a_launch_is_ended_and_its_cost_is_counted(
 def test_a_second_job_that_cannot_be_ended_stops_nobody(
     tmp_path: Path, hub: HubServer, patch: pytest.MonkeyPatch
 ) -> None:
+    once = iter([True])
+
     def carry_out_twice(job: Job) -> bool:
-        if len(hub.jobs) == 1:
+        if next(once, False):  # two slots launch at once, and either may be first
             put_job(hub, job.labels)
         return False
 
