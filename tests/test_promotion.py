@@ -186,7 +186,7 @@ def test_a_host_that_scatters_more_weighs_less() -> None:
     noisy = [one for p in range(8) for one in runs(f"n{p}", [1.0, 1.2, 0.8], host="b", at=p)]
     calm = [one for p in range(20) for one in runs(f"p{p}", [1.0, 1.01, 0.99], at=p)]
     noise = learn([*noisy, *calm])
-    assert noise.ratio("a") == 1.0 and noise.ratio("b") > 1.5
+    assert noise.ratio("a") <= 1.0 and noise.ratio("b") > 1.5
     assert noise.ratio("never seen") == math.inf
     one_wild_run = [*runs("c", [0.99]), *runs("c", [0.4], host="b"), *runs("c", [0.99])]
     master = [*runs("m", [1.0] * 5), *runs("m", [1.0] * 5, host="b")]

@@ -23,6 +23,7 @@ WANDER = 0.008
 EQUAL = 1e-12  # relative; scores that differ by less are the same digits
 
 LEAST_DF = 2  # degrees of freedom, without which a host beside others takes no part
+QUIET_DF = 10  # from which a host may count as one that scatters less than the others
 PRIOR = 4.0  # degrees of freedom that the pooled scatter weighs beside a host's own
 WILDEST = 25.0  # times the median variance on its host, which one program's may count as at most
 MANY = 8  # replicated programs on a host, from which that holds
@@ -66,15 +67,16 @@ class Noise:
         return math.sqrt(self.sd**2 + between / runs) if runs else self.sd
 
     def ratio(self, host: str) -> float:
-        """How much more one host scatters than all of them: at least 1, shrunk towards 1 while little is known of it,
-        and infinite for a host beside others of which nothing is."""
+        """How much more one host scatters than all of them: shrunk towards 1 while little is known of it, at least 1
+        until QUIET_DF, and infinite for a host beside others of which nothing is known."""
         seen = self.hosts.get(host)
         if len(self.hosts) < 2:
             return 1.0
         if seen is None or seen.df < LEAST_DF:
             return math.inf
         shrunk = (PRIOR * self.sd**2 + seen.df * seen.sd**2) / (PRIOR + seen.df)
-        return max(1.0, math.sqrt(shrunk) / self.sd)
+        ratio = math.sqrt(shrunk) / self.sd
+        return ratio if seen.df >= QUIET_DF else max(1.0, ratio)
 
     @property
     def yardstick(self) -> float:
