@@ -1,8 +1,8 @@
 """Serving: measures what agents submit, whoever they are and however many, and judges each trial as it comes.
 
 The loop proposes; this does not. Agents open and submit trials in processes of their own, the ledger is the only
-thing between them and the slots, and `judging.course.advance` judges against the master that is in force, so the order in which
-trials are judged is free.
+thing between them and the slots, and `judging.course.advance` judges against the master that is in force, so the order
+in which trials are judged is free.
 """
 
 from __future__ import annotations
