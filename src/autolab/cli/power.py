@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autolab.cli import options
+from autolab.cli.told import counted
 from autolab.errors import LabError
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def _of_campaign(directory: Path, campaign: str | None) -> _Setting:
 
     from autolab.judging.course import criterion, noise_now
     from autolab.lab import attach, open_lab
-    from autolab.ledger.observations import newest_ordinal, observations
+    from autolab.ledger.masters import compared_by
+    from autolab.ledger.observations import newest_ordinal
 
     root = options.find_root(directory)
     with open_lab(root) as ledger:
@@ -128,9 +130,7 @@ def _of_campaign(directory: Path, campaign: str | None) -> _Setting:
                 )
             raise LabError(what, where=name, mend=mend)
         master = ledger.master(name)
-        seen = [
-            one for one in observations(ledger, name, master.program) if one.stage != "screen" or one.at == 0
-        ]
+        seen = compared_by(ledger, master)
         if not seen:
             raise LabError(
                 "the master has no scored run", where=name, mend="`autolab show master` tells more"
@@ -151,7 +151,7 @@ def _intro(here: _Setting, trials: int) -> list[str]:
     lines = [
         f"noise     {here.metric} scatters by {here.noise.sd:.3g} from run to run (SD, {known})",
         f"trial     {trials} simulated ones, as the campaign's number {here.ordinal},"
-        f" level {here.criterion.level:g}; the master has {_count(len(here.master), 'run')}",
+        f" level {here.criterion.level:g}; the master has {counted(len(here.master), 'run')}",
     ]
     if here.noise.df < 8:
         lines.append("          rough: the SD is known from few runs, and every figure below follows from it")
@@ -177,10 +177,6 @@ def _one(here: _Setting, nothing: Outlook, found: Outlook, groups: int) -> list[
 
 def _told(cost: Cost, whose: str) -> str:
     return f"{cost.mean:.1f} {whose} on average, nine times in ten {cost.most} or fewer"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _table(here: _Setting, nothing: Outlook, found: list[Outlook], groups: list[int]) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from autolab.errors import LabError
 from autolab.judge.noise import Noise
 from autolab.judge.promotion import ESTIMATES
-from autolab.judge.standing import half_width
 from autolab.judging.course import (
+    CONTRADICTED,
+    contradicted,
     criterion,
     examine,
     finished,
@@ -80,10 +81,8 @@ def confirm(lab: Lab, trial: Trial, most_runs: int) -> tuple[Measurement, ...] |
             return Outcome(Verdict.PROVISIONAL, f"a further run ended as {failed.status}: {failed.cause}")
         score, bounds, gain, se, note = reported(lab, trial, master, noise, made, estimates)
         forget_decision(lab.ledger, trial.number)
-        if gain + half_width(se, noise) < -lab.task.metric.min_effect:
-            return Outcome(
-                Verdict.PROVISIONAL, f"{note}: what was measured after the decision speaks against it"
-            )
+        if contradicted(lab, noise, gain, se):
+            return Outcome(Verdict.PROVISIONAL, f"{note}: {CONTRADICTED}")
         promote(lab, trial, made, score, bounds, gain, f"{note} (asked for by a person)")
         see_master_anew(lab, noise)
         return Outcome(made.verdict, note, promoted=True)

@@ -15,7 +15,7 @@ from autolab.judge.noise import Noise, learn
 from autolab.judge.promotion import ESTIMATES, MOST_RUNS, Criterion, Finding, Want, decide
 from autolab.judge.standing import gain_interval, half_width, in_doubt, level, restate, still_better
 from autolab.lab import Lab
-from autolab.ledger.masters import unselected
+from autolab.ledger.masters import compared_by, unselected
 from autolab.ledger.observations import (
     CONTROL,
     decision,
@@ -31,7 +31,6 @@ from autolab.ledger.records import (
     PROMOTED,
     Decision,
     Measurement,
-    Observation,
     Promotion,
     Status,
     Trial,
@@ -40,6 +39,7 @@ from autolab.ledger.records import (
 )
 from autolab.program.complexity import simpler
 
+CONTRADICTED = "what was measured after the decision speaks against it"
 FAILED_CONTROLS = 3  # of the master for one candidate, after which the comparison is given up
 
 Step = tuple[Measurement, ...] | Trial
@@ -79,8 +79,9 @@ def _baseline(lab: Lab, trial: Trial) -> Step:
     if failed is not None:
         return _failed(lab, trial, failed)
     noise = noise_now(lab, 0)
-    score, low, high = level(observations(lab.ledger, trial.campaign, trial.program or ""), noise)
-    alone = learn(observations(lab.ledger, trial.campaign, trial.program or ""))
+    seen = observations(lab.ledger, trial.campaign, trial.program or "")
+    score, low, high = level(seen, noise)
+    alone = learn(seen)
     lab.ledger.set_campaign(trial.campaign, noise_sd=alone.sd)
     done = lab.ledger.finish_trial(
         trial.number,
@@ -149,16 +150,10 @@ def examine(
         lab.ledger.program(trial.program or ""), lab.ledger.program(master.program)
     )
     seen = sorted(everything, key=lambda one: one.stage != "screen")
-    against = _of_master(lab, master)
+    against = compared_by(lab.ledger, master)
     return decide(
         criterion(lab), noise, seen, against, trial.ordinal, turn=turn, simpler=smaller, most_runs=most_runs
     )
-
-
-def _of_master(lab: Lab, master: Promotion) -> list[Observation]:
-    """What the master is compared by: everything but the screening run that first singled it out."""
-    seen = observations(lab.ledger, master.campaign, master.program)
-    return [one for one in seen if one.stage != "screen" or one.at == 0]
 
 
 def _wanted(lab: Lab, trial: Trial, master: Promotion, noise: Noise, wants: Sequence[Want]) -> Step:
@@ -220,9 +215,9 @@ def _settle(lab: Lab, trial: Trial, master: Promotion, noise: Noise, made: Decis
         return _failed(lab, trial, failed[0])
     verdict, sealed_note = _certified(lab, trial, master, made.verdict)
     score, bounds, gain, se, note = reported(lab, trial, master, noise, made, estimates)
-    if gain + half_width(se, noise) < -lab.task.metric.min_effect:
-        contradicted = f"{note}: what was measured after the decision speaks against it"
-        return _not_better(lab, trial, noise, Finding((), Verdict.PROVISIONAL, gain, se, note=contradicted))
+    if contradicted(lab, noise, gain, se):
+        finding = Finding((), Verdict.PROVISIONAL, gain, se, note=f"{note}: {CONTRADICTED}")
+        return _not_better(lab, trial, noise, finding)
     done = lab.ledger.finish_trial(
         trial.number,
         Status.OK,
@@ -251,10 +246,15 @@ def reported(
     after = [one for one in seen if one.stage == estimates[0].stage][-len(estimates) :]
     score, low, high = level(after, noise)
     gain, se = gain_interval(
-        criterion(lab), noise, after, unselected(lab.ledger, master) or _of_master(lab, master)
+        criterion(lab), noise, after, unselected(lab.ledger, master) or compared_by(lab.ledger, master)
     )
     note = f"{made.note}; then {gain:+.4g} ± {half_width(se, noise):.2g} on {len(after)} more"
     return score, (low, high), gain, se, note
+
+
+def contradicted(lab: Lab, noise: Noise, gain: float, se: float) -> bool:
+    """Whether what was measured after a decision is plainly a loss."""
+    return gain + half_width(se, noise) < -lab.task.metric.min_effect
 
 
 def promote(

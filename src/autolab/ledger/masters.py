@@ -131,6 +131,12 @@ def way_back(ledger: Ledger, step: Step) -> str:
     return f"{name} -> {step.trial.id}: {step.promotion.reason.removeprefix(f'{name} ')}"
 
 
+def compared_by(ledger: Ledger, promotion: Promotion) -> list[Observation]:
+    """What a master is compared by: everything but the screening run that first singled it out."""
+    seen = observations(ledger, promotion.campaign, promotion.program)
+    return [one for one in seen if one.stage != "screen" or one.at == 0]
+
+
 def unselected(ledger: Ledger, promotion: Promotion) -> list[Observation]:
     """Measurements of a promoted program that had no part in its selection: its controls, and the newest two of those
     that were made after a decision (earlier ones are of a decision that came to nothing, and were tested again)."""
