@@ -180,6 +180,20 @@ class Promotion(_Strict):
     target: Number = Field(default=2.0, ge=0.25, le=20)
 
 
+class Descriptor(_Strict):
+    """What tells programs apart that score alike: a metric that the evaluator reports, from its lowest to its highest
+    value (None: as seen so far)."""
+
+    metric: MetricName
+    bounds: tuple[Number, Number] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Descriptor:
+        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
+            raise ValueError("bounds must be [low, high] with low < high")
+        return self
+
+
 class Jobs(_Strict):
     """What cloud jobs run in: a container image, and packages to install when a job starts (better: none)."""
 
@@ -188,7 +202,11 @@ class Jobs(_Strict):
 
 
 class Task(_Strict):
-    """A checked task.yaml. `root` is the directory that holds it, `profile` the profile in force."""
+    """A checked task.yaml. `root` is the directory that holds it, `profile` the profile in force.
+
+    `warm` is for recipes that take milliseconds: they are forked from a sandboxed process that has these modules
+    loaded, instead of being started from nothing.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     metric: Metric
@@ -204,6 +222,8 @@ class Task(_Strict):
     profiles: dict[str, Profile] = {}
     jobs: Jobs = Jobs()
     promotion: Promotion = Promotion()
+    descriptors: tuple[Descriptor, ...] = ()
+    warm: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")], ...] | None = None
     root: Path = Field(default=Path(), exclude=True)
     profile: str = "cpu"
 

@@ -10,7 +10,7 @@ CREATE TABLE observation (
     stage       TEXT NOT NULL,
     fresh       INTEGER NOT NULL            -- 0: a copy of an earlier measurement, no evidence of how much scores scatter
 ) WITHOUT ROWID;
-CREATE INDEX observation_by_program ON observation (campaign, program);
+CREATE INDEX observation_by_program ON observation (campaign, program, at);
 CREATE INDEX observation_by_time ON observation (campaign, at);
 
 -- A test that has ended well, while its trial is still measured for the report. It holds against that promotion's

@@ -36,8 +36,8 @@ from autolab.ledger.records import (
 from autolab.ledger.rows import campaign_of, encode_proposal, measurement_of, trial_of
 from autolab.program.hashing import Files, code_hash, program_id
 
-SCHEMA_VERSION = "4"
-OLDER = ("1", "2", "3")  # a ledger of these is upgraded where it can be written
+SCHEMA_VERSION = "5"
+OLDER = ("1", "2", "3", "4")  # a ledger of these is upgraded where it can be written
 BUSY_SECONDS = 60.0
 
 
@@ -107,6 +107,7 @@ class Ledger:
                     self._run("schema_agents.sql")
                     self._run("schema_jobs.sql")
                     self._run("schema_statistics.sql")
+                    self._run("schema_collaboration.sql")
                     self.set_meta("schema", SCHEMA_VERSION)
                     self.set_meta("lab", secrets.token_hex(3))
                     self.set_meta("secret", secrets.token_hex(16))
@@ -138,6 +139,12 @@ class Ledger:
 
     def _upgrade(self) -> None:
         """Make an older ledger one of this schema; part of a transaction."""
+        if self._schema() == "4":
+            self._db.execute("DROP INDEX observation_by_program")
+            self._db.execute("CREATE INDEX observation_by_program ON observation (campaign, program, at)")
+            self._run("schema_collaboration.sql")
+            self.set_meta("schema", SCHEMA_VERSION)
+            return
         if self._schema() != "3":
             self._run("schema_agents.sql")
             self._run("schema_jobs.sql")
@@ -154,6 +161,7 @@ class Ledger:
             " FROM measurement m JOIN trial t ON t.number = m.trial JOIN campaign c ON c.id = t.campaign"
             " WHERE m.score IS NOT NULL AND m.stage IN ('screen', 'confirm') AND c.lab = ''"
         )
+        self._run("schema_collaboration.sql")
         self.set_meta("schema", SCHEMA_VERSION)
 
     def _name_campaigns_after_lab(self) -> None:
@@ -271,6 +279,11 @@ class Ledger:
             assert column in ("state", "config", "noise_sd")
             stored = json.dumps(value) if column == "config" else value
             self._db.execute(f"UPDATE campaign SET {column} = ? WHERE id = ?", (stored, name))
+
+    def noise_sd(self, campaign: str) -> float:
+        """The SD of one run, from the replicates of the baseline; 0 if there is none, or it is not known yet."""
+        row = self._db.execute("SELECT noise_sd FROM campaign WHERE id = ?", (campaign,)).fetchone()
+        return 0.0 if row is None else float(row["noise_sd"] or 0.0)
 
     def steer(self, campaign: str, text: str) -> None:
         """Record a person's guidance for the agents of a campaign."""
@@ -640,6 +653,11 @@ class Ledger:
         row = self._db.execute(
             "SELECT * FROM promotion WHERE campaign = ? ORDER BY number DESC LIMIT 1", (campaign,)
         ).fetchone()
+        return None if row is None else Promotion(**dict(row))
+
+    def promotion(self, number: int) -> Promotion | None:
+        """One change of a master, or None."""
+        row = self._db.execute("SELECT * FROM promotion WHERE number = ?", (number,)).fetchone()
         return None if row is None else Promotion(**dict(row))
 
     def promotions(self, campaign: str) -> list[Promotion]:
