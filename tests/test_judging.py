@@ -15,11 +15,12 @@ from scripted import start
 from test_known_defects import propose
 
 from autolab.errors import LabError
+from autolab.judge.noise import learn
 from autolab.judging import by_hand
 from autolab.judging.course import advance
 from autolab.lab import Lab
 from autolab.ledger.exchange import pack
-from autolab.ledger.observations import looks, noise_sample, standing
+from autolab.ledger.observations import looks, noise_sample, scatter_sample, standing
 from autolab.ledger.records import Measurement, Status, Trial, Verdict
 
 SD = 0.01
@@ -407,3 +408,12 @@ def test_a_second_request_to_certify_looks_no_second_time(tmp_path: Path) -> Non
 def test_without_a_sealed_split_there_is_nothing_to_certify(lab: Lab) -> None:
     with pytest.raises(LabError, match="no sealed split"):
         by_hand.certify(lab, lab.ledger.master(lab.campaign.id))
+
+
+def test_the_noise_needs_only_what_was_measured_more_than_once(lab: Lab) -> None:
+    for k in range(6):
+        play(lab, change(lab, 0.1 * k), around(1.0 - 0.05 * k))
+    everything = noise_sample(lab.ledger, lab.campaign, 6)
+    repeated, alone = scatter_sample(lab.ledger, lab.campaign, 6)
+    assert len(repeated) + sum(alone.values()) == len(everything)
+    assert learn(repeated, alone) == learn(everything)

@@ -304,3 +304,23 @@ def test_agents_may_not_read_the_log_of_a_job_that_measures_the_sealed_split(tmp
         note_job(lab.ledger, job.ticket, id=f"job of {measurement.stage}", stage="RUNNING")
     assert is_sealed(lab.ledger.path, "job of certify")
     assert not is_sealed(lab.ledger.path, "job of screen") and not is_sealed(lab.ledger.path, "another")
+
+
+def test_the_newest_step_is_the_last_of_all_steps(toy: Path) -> None:
+    lab = start(toy)
+
+    def check() -> None:
+        chain = steps(lab.ledger, lab.campaign.id)
+        assert master_now(lab.ledger, lab.campaign.id) == master_now(lab.ledger, lab.campaign.id, chain)
+
+    ended(lab, next(lab.ledger.sequence(lab.campaign.id)), Verdict.CONFIRMED, 1.4, 0.0)
+    promoted(lab, 1, "baseline")
+    check()
+    for number, (kind, verdict) in enumerate(
+        (("improvement", Verdict.CONFIRMED), ("simplification", Verdict.SIMPLIFICATION)), start=2
+    ):
+        ended(lab, opened(lab, kind, f"0.{number}"), verdict, 1.3, 0.1)
+        promoted(lab, number, kind, 0.1)
+        check()
+    promoted(lab, 2, "demotion", 0.01)
+    check()

@@ -86,9 +86,12 @@ class Noise:
         return math.sqrt(self.sd * self.total)
 
 
-def learn(observations: Iterable[Observation]) -> Noise:
-    """The noise of measurements under one comparability key. Scores that are not finite are left out."""
+def learn(observations: Iterable[Observation], alone: Mapping[str, int] | None = None) -> Noise:
+    """The noise of measurements under one comparability key. Scores that are not finite are left out. `alone`: how many
+    more runs each host had, of programs that were measured once: they tell nothing but that."""
     blocks, runs = _blocks(observations)
+    for host, count in (alone or {}).items():
+        runs[host] += count
     squares: dict[str, float] = defaultdict(float)
     freedom: dict[str, int] = defaultdict(int)
     around: list[float] = []

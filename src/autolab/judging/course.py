@@ -22,8 +22,9 @@ from autolab.ledger.observations import (
     forget_decision,
     keep_decision,
     looks,
-    noise_sample,
     observations,
+    scatter_sample,
+    scatters,
     set_standing,
     standing,
 )
@@ -63,8 +64,11 @@ def criterion(lab: Lab) -> Criterion:
 
 
 def noise_now(lab: Lab, until: int) -> Noise:
-    """The noise as the trial of this ordinal may know it."""
-    return learn(noise_sample(lab.ledger, lab.campaign, until))
+    """The noise as the trial of this ordinal may know it. Where the task says that there is none, and nothing that was
+    measured says otherwise, nothing is learned."""
+    if lab.task.metric.deterministic and not scatters(lab.ledger, lab.campaign.id, until):
+        return Noise("unknown")
+    return learn(*scatter_sample(lab.ledger, lab.campaign, until))
 
 
 # the baseline -----------------------------------------------------------------------------------------
@@ -108,7 +112,12 @@ def _candidate(lab: Lab, trial: Trial) -> Step:
         return (screened,)
     if screened.score is None:
         return _failed(lab, trial, screened)
-    master, noise = lab.ledger.master(trial.campaign), noise_now(lab, trial.ordinal)
+    master = lab.ledger.master(trial.campaign)
+    plainly = (
+        lab.task.metric.deterministic
+        and lab.task.gain(screened.score, master.score) <= lab.task.metric.min_effect
+    )
+    noise = Noise("unknown") if plainly else noise_now(lab, trial.ordinal)
     made = decision(lab.ledger, trial.number)
     if made is None or made.promotion != master.number:
         if doubted := _doubted(lab, trial, master):

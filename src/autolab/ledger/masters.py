@@ -63,7 +63,7 @@ class Master:
 def master_now(ledger: Ledger, campaign: str, chain: Sequence[Step] | None = None) -> Master:
     """The master and what is believed of it. `chain` saves reading it again. Raises LabError before the baseline."""
     promotion = ledger.master(campaign)
-    newest = (chain or steps(ledger, campaign))[-1]
+    newest = chain[-1] if chain else _newest_step(ledger, promotion)
     seen = standing(ledger, campaign)
     climbed = newest.kind in ("improvement", "simplification")
     over = ledger.trial(newest.before.trial) if newest.before is not None and climbed else None
@@ -83,26 +83,52 @@ def master_now(ledger: Ledger, campaign: str, chain: Sequence[Step] | None = Non
 
 def steps(ledger: Ledger, campaign: str) -> list[Step]:
     """Every change of a campaign's master, oldest first."""
+    return last_steps(ledger, campaign)[0]
+
+
+def last_steps(ledger: Ledger, campaign: str, count: int | None = None) -> tuple[list[Step], dict[int, str]]:
+    """The last `count` changes of a campaign's master, oldest first, all by default; and the state of every trial that
+    was ever promoted, as of `states`. A trial's proposal is only read for the changes that are returned."""
     chain = ledger.promotions(campaign)
     known = {step.number: step for step in chain}
     taken_back = {step.replaced for step in chain if step.kind == "demotion"}
-    certified = _certified(ledger, ledger.campaign(campaign), chain)
-    states: dict[int, str] = {}  # of a trial, by its last promotion
-    found = []
-    for step in chain:
-        trial = ledger.trial(step.trial)
-        kind = _kind(step, trial)
+    certified = _certified(ledger, campaign, chain)
+    heads = _heads(ledger, campaign)
+    first = 0 if count is None else max(0, len(chain) - count)
+    now: dict[int, str] = {}  # of a trial, by its last promotion
+    found, shown = [], {}
+    for place, step in enumerate(chain):
+        ordinal, verdict = heads[step.trial]
+        kind = _kind(step, ordinal, verdict)
         if kind == "demotion":
-            state = states.get(step.trial, BASELINE)
+            state = now.get(step.trial, BASELINE)
         elif kind == "improvement":
             state = Verdict.CERTIFIED if step.number in certified else Verdict.CONFIRMED
-            state = Verdict.CERTIFIED if trial.verdict is Verdict.CERTIFIED else state
+            state = Verdict.CERTIFIED if verdict is Verdict.CERTIFIED else state
         else:
             state = kind
-        states[step.trial] = state
-        shown = DEMOTED if step.number in taken_back else str(state)
-        found.append(Step(step, trial, kind, shown, known.get(step.replaced or -1)))
-    return found
+        now[step.trial] = state
+        told = DEMOTED if step.number in taken_back else str(state)
+        if kind != "demotion" and ordinal > 0:
+            shown[step.trial] = told
+        if place >= first:
+            found.append(Step(step, ledger.trial(step.trial), kind, told, known.get(step.replaced or -1)))
+    return found, shown
+
+
+def _newest_step(ledger: Ledger, promotion: Promotion) -> Step:
+    """The last one of `steps`, without reading what has no bearing on it."""
+    looked = ledger.rows.execute(
+        "SELECT 1 FROM sealed_look WHERE campaign = ? LIMIT 1", (promotion.campaign,)
+    )
+    trial = ledger.trial(promotion.trial)
+    kind = _kind(promotion, trial.ordinal, trial.verdict)
+    if kind == "demotion" or looked.fetchone() is not None:
+        return steps(ledger, promotion.campaign)[-1]
+    certified = kind == "improvement" and trial.verdict is Verdict.CERTIFIED
+    state = Verdict.CERTIFIED if certified else Verdict.CONFIRMED if kind == "improvement" else kind
+    before = None if promotion.replaced is None else ledger.promotion(promotion.replaced)
+    return Step(promotion, trial, kind, str(state), before)
 
 
 def states(chain: Sequence[Step]) -> dict[int, str]:
@@ -170,22 +196,35 @@ def sealed_gain(ledger: Ledger, step: Step) -> float | None:
     return _sealed_gain(sign(ledger.campaign(campaign)), step.promotion, step.before, looks(ledger, campaign))
 
 
-def _kind(step: Promotion, trial: Trial) -> str:
+def _heads(ledger: Ledger, campaign: str) -> dict[int, tuple[int, Verdict | None]]:
+    """(ordinal, verdict) of every trial that was ever promoted, without its proposal, which can be long."""
+    rows = ledger.rows.execute(
+        "SELECT number, ordinal, verdict FROM trial WHERE number IN (SELECT trial FROM promotion WHERE campaign = ?)",
+        (campaign,),
+    )
+    return {
+        row["number"]: (row["ordinal"], Verdict(row["verdict"]) if row["verdict"] else None) for row in rows
+    }
+
+
+def _kind(step: Promotion, ordinal: int, verdict: Verdict | None) -> str:
     """The kind of a promotion; campaigns that were pulled, or begun by an earlier version, do not tell it."""
     if step.kind == "demotion":
         return step.kind
-    if trial.ordinal == 0:
+    if ordinal == 0:
         return BASELINE
-    return "simplification" if trial.verdict is Verdict.SIMPLIFICATION else step.kind
+    return "simplification" if verdict is Verdict.SIMPLIFICATION else step.kind
 
 
-def _certified(ledger: Ledger, campaign: Campaign, chain: Sequence[Promotion]) -> set[int]:
+def _certified(ledger: Ledger, campaign: str, chain: Sequence[Promotion]) -> set[int]:
     """The promotions whose gain is there on the sealed split as well, whenever it was looked at."""
-    seen = looks(ledger, campaign.id)
+    seen = looks(ledger, campaign)
+    if not seen:
+        return set()
     known = {step.number: step for step in chain}
+    direction = sign(ledger.campaign(campaign))
     gains = {
-        step.number: _sealed_gain(sign(campaign), step, known.get(step.replaced or -1), seen)
-        for step in (chain if seen else ())
+        step.number: _sealed_gain(direction, step, known.get(step.replaced or -1), seen) for step in chain
     }
     return {number for number, gain in gains.items() if gain is not None and gain > 0}
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sqlite3
 import time
+from collections import Counter
+from typing import Any
 
 from autolab.ledger.records import (
     Campaign,
@@ -22,6 +25,7 @@ CONTROL = "control-"  # stage of a measurement of the master, made in turn with 
 AGAIN = "again"  # first word of the stages of measurements that a person asked for, of a trial that is done
 UNSEEN = ("replay", "certify")  # stages that are no observations: repeats of the same seed, another split
 WINDOW = 150  # trials back, and
+SAME_DIGITS = 1e-12  # relative difference that is rounding
 EARLIER = 200  # measurements of earlier campaigns under the same key, from which the noise is learned
 
 
@@ -61,12 +65,12 @@ def _fresh(ledger: Ledger, measurement: Measurement, program: str | None) -> boo
 
 def _repeated(ledger: Ledger, measurement: Measurement, program: str | None) -> bool:
     """Whether another campaign under the same key measured this program with this seed: that scatter is known."""
-    campaign = ledger.campaign(ledger.trial(measurement.trial).campaign)
     row = ledger.rows.execute(
-        "SELECT 1 FROM campaign c JOIN observation o ON o.campaign = c.id AND o.program = ?"
-        " JOIN measurement m ON m.id = o.measurement WHERE c.key = ? AND c.lab = ''"
-        " AND c.id != ? AND m.seed = ? LIMIT 1",
-        (program, campaign.key, campaign.id, measurement.seed),
+        "SELECT 1 FROM trial t CROSS JOIN campaign own CROSS JOIN campaign c CROSS JOIN observation o"
+        " INDEXED BY observation_by_program CROSS JOIN measurement m"
+        " WHERE t.number = ? AND own.id = t.campaign AND c.key = own.key AND c.lab = '' AND c.id != own.id"
+        " AND o.campaign = c.id AND o.program = ? AND m.id = o.measurement AND m.seed = ? LIMIT 1",
+        (measurement.trial, program, measurement.seed),
     ).fetchone()
     return row is not None
 
@@ -94,30 +98,54 @@ def observations(ledger: Ledger, campaign: str, program: str) -> list[Observatio
 def noise_sample(ledger: Ledger, campaign: Campaign, until: int) -> list[Observation]:
     """What the noise is learned from, as the trial of ordinal `until` may see it: the newest trials of the campaign and
     the end of earlier ones under the same comparability key. Copies are left out."""
-    rows = ledger.rows.execute(
-        "SELECT * FROM observation WHERE campaign = ? AND at BETWEEN ? AND ? AND fresh ORDER BY at, measurement",
-        (campaign.id, until - WINDOW, until),
-    ).fetchall()
-    baseline = ledger.rows.execute(
-        "SELECT * FROM observation WHERE campaign = ? AND at = 0 AND at < ? AND fresh ORDER BY measurement",
-        (campaign.id, until - WINDOW),
-    ).fetchall()
-    return [*_earlier(ledger, campaign), *map(_observation, (*baseline, *rows))]
+    return [Observation(*row) for row in _sample(ledger, campaign, until)]
 
 
-def _earlier(ledger: Ledger, campaign: Campaign) -> list[Observation]:
-    """The end of this lab's earlier campaigns under the same key."""
+def scatter_sample(
+    ledger: Ledger, campaign: Campaign, until: int
+) -> tuple[list[Observation], dict[str, int]]:
+    """What `noise_sample` tells of the scatter, in brief: the runs of programs that were measured more than once, and
+    how many other runs each host had."""
+    rows = _sample(ledger, campaign, until)
+    runs = Counter((row[0], row[5]) for row in rows)
+    repeated = [Observation(*row) for row in rows if runs[row[0], row[5]] > 1]
+    alone = Counter(row[1] for row in rows if runs[row[0], row[5]] == 1 and math.isfinite(row[2]))
+    return repeated, dict(alone)
+
+
+def scatters(ledger: Ledger, campaign: str, until: int) -> bool:
+    """Whether runs of one program on one host differ, among the newest trials that the one of ordinal `until` sees."""
+    row = ledger.rows.execute(
+        "SELECT 1 FROM observation WHERE campaign = ? AND at BETWEEN ? AND ? AND fresh"
+        " GROUP BY program, host HAVING max(score) - min(score) > ? * max(abs(score)) LIMIT 1",
+        (campaign, until - WINDOW, until, SAME_DIGITS),
+    ).fetchone()
+    return row is not None
+
+
+def _sample(ledger: Ledger, campaign: Campaign, until: int) -> list[Any]:
+    """Rows in the order of Observation's fields: records of what is only counted would take most of the time."""
+    columns = "SELECT program, host, score, at, stage, campaign FROM observation"
+    cursor = ledger.rows.cursor()
+    cursor.row_factory = None
+    found: list[Any] = []
     before = ledger.rows.execute(
         "SELECT id FROM campaign WHERE key = ? AND lab = '' AND created_at < ? ORDER BY created_at DESC LIMIT 5",
         (campaign.key, campaign.created_at),
+    )
+    for earlier in before.fetchall():
+        found += cursor.execute(
+            f"{columns} WHERE campaign = ? AND fresh ORDER BY at DESC, measurement DESC LIMIT ?",
+            (earlier["id"], EARLIER - len(found)),
+        ).fetchall()
+    found += cursor.execute(
+        f"{columns} WHERE campaign = ? AND at = 0 AND at < ? AND fresh ORDER BY measurement",
+        (campaign.id, until - WINDOW),
     ).fetchall()
-    found: list[Observation] = []
-    for row in before:
-        rows = ledger.rows.execute(
-            "SELECT * FROM observation WHERE campaign = ? AND fresh ORDER BY at DESC, measurement DESC LIMIT ?",
-            (row["id"], EARLIER - len(found)),
-        )
-        found += map(_observation, rows)
+    found += cursor.execute(
+        f"{columns} WHERE campaign = ? AND at BETWEEN ? AND ? AND fresh ORDER BY at, measurement",
+        (campaign.id, until - WINDOW, until),
+    ).fetchall()
     return found
 
 
