@@ -29,8 +29,11 @@ MOST_LISTED = 20
 def parser() -> _lab.Parser:
     """The verbs and their arguments."""
     whole, verb = _lab.parser("lineage.py", __doc__)
-    a = verb("slice", "the master, what failed and why, what made no difference, open ideas")
+    a = verb("slice", "the master, near misses, dead ends, what failed and why, open ideas")
     a.add_argument("--surface", default="", metavar="S", help="what was tried on this surface comes first")
+    a.add_argument(
+        "--parent", default="master", metavar="TRIAL", help="whose children to tell of (default: master)"
+    )
     a.add_argument("--bytes", type=_lab.within(500, 50_000), default=SLICE_BYTES, metavar="N",
                    help=f"how much (default {SLICE_BYTES})")  # fmt: skip
     a = verb("tried", "earlier trials whose hypothesis looks like some words")
@@ -49,7 +52,12 @@ def run(arguments: argparse.Namespace) -> Answer:
 def slice_of(lab: Lab, arguments: argparse.Namespace) -> Answer:
     """The lineage slice."""
     check_surface(lab, arguments.surface)
-    text = lineage_slice(lab.ledger, lab.campaign.id, surface=arguments.surface, limit=arguments.bytes)
+    parent = None if arguments.parent == "master" else _lab.named_trial(lab, arguments.parent).number
+    role, _ = _lab.role()
+    text = lineage_slice(
+        lab.ledger, lab.campaign.id, surface=arguments.surface, parent=parent, limit=arguments.bytes,
+        role="" if role == "person" else role,
+    )  # fmt: skip
     arguments.chars = max(arguments.chars, arguments.bytes + 400)
     finished = sum(lab.ledger.count(lab.campaign.id).values())
     return Answer(

@@ -27,6 +27,7 @@ from autolab.ledger.agents import (
     workspace,
     workspaces_of_session,
 )
+from autolab.ledger.claims import renew_claim
 from autolab.ledger.records import (
     PROMOTED,
     IdeaState,
@@ -47,9 +48,10 @@ from autolab.program.workspace import (
     remove_workspace,
     set_owner,
 )
+from autolab.search.novelty import claim_hypothesis
 
 LEASE_SECONDS = 2 * 3600.0
-OPEN_AT_ONCE = 64  # workspaces of one campaign; more are agents that open and never submit
+OPEN_AT_ONCE = 256  # workspaces of one campaign; more are agents that open and never submit
 LOOK_BACK = 1000  # finished trials among which an earlier repair is looked for
 NOT_THE_PROGRAM = (
     Status.TAMPERED,
@@ -104,6 +106,8 @@ def open_for_agent(
         add_workspace(lab.ledger, Workspace(trial.number, str(path), session, idea, now, now + LEASE_SECONDS))
         move = _repair_of(start_from) if start_from else ""
         lab.ledger.note_hypothesis(trial.number, Proposal(hypothesis, edits=(), surface=surface, move=move))
+        if start_from is None and lab.gated:
+            _claim(lab, trial, hypothesis, now + LEASE_SECONDS)
     try:
         create_workspace(lab.state, trial.id, _start(lab, ticket, start_from), lab.protected)
         set_owner(lab.state, trial.id, session)
@@ -111,6 +115,16 @@ def open_for_agent(
         _end(lab, trial, f"abandoned: no workspace could be made: {problem}")
         raise
     return lab.ledger.trial(trial.number), path
+
+
+def _claim(lab: Lab, trial: Trial, hypothesis: str, until: float) -> None:
+    """Claim a hypothesis for a trial that is being opened. Raises LabError if another one is open or queued for it."""
+    repeated = claim_hypothesis(lab.ledger, trial, hypothesis, until)
+    if repeated is not None:
+        raise LabError(
+            f"the hypothesis {repeated.text}",
+            mend="take another one: `scripts/lineage.py slice` shows what is under way and which ideas are open",
+        )
 
 
 def check_surface(lab: Lab, surface: str) -> None:
@@ -237,7 +251,10 @@ def abandon(lab: Lab, trial: Trial, why: str, *, session: str = "") -> Trial:
 
 def heard_from(lab: Lab, trial: Trial) -> None:
     """The agent of an open trial is still at work: its lease begins anew."""
-    renew_lease(lab.ledger, trial.number, time.time() + LEASE_SECONDS)
+    until = time.time() + LEASE_SECONDS
+    with lab.ledger.transaction():
+        renew_lease(lab.ledger, trial.number, until)
+        renew_claim(lab.ledger, trial.number, until)
 
 
 def abandon_expired(lab: Lab, *, now: float | None = None) -> list[Trial]:
