@@ -49,7 +49,7 @@ def test_the_pack_has_the_roles_of_the_lab() -> None:
         "schedule",
         "systems",
     ]
-    named = {"lab", "researcher", "planner", "worker", "reviewer", "engineer", "reporter"}
+    named = {"lab", "researcher", "planner", "worker", "reviewer", "engineer", "reporter", "coordinator"}
     assert set(roles()) == named | {f"specialists/{surface}" for surface in surfaces}
     assert [name for name, role in roles().items() if role.mode == "primary"] == ["lab"]
 
@@ -75,7 +75,7 @@ def test_only_the_coordinator_delegates_and_only_to_the_pack() -> None:
     assert {name for name, role in known.items() if role.permission["task"] != "deny"} == {"lab"}
     allowed = [pattern for pattern, action in known["lab"].permission["task"].items() if action == "allow"]
     reached = {name for name in known if any(matches(pattern, name) for pattern in allowed)}
-    assert reached == set(known) - {"lab"}
+    assert reached == set(known) - {"lab", "coordinator"}, "the coordinator of winners works headless only"
 
 
 @pytest.mark.parametrize(
@@ -408,6 +408,60 @@ def test_what_agents_wrote_is_bounded_and_stays_in_its_frame(
     )  # fmt: skip
     assert text.count("</lineage>") == 1 and "{{ 7 * 7 }}" in text
     assert len(text) < 17_000
+
+
+@given(st.text(), st.lists(st.text(), max_size=12))
+def test_what_colleagues_say_is_bounded_and_stays_in_its_frame(goal: str, notes: list[str]) -> None:
+    text = trial_prompt(
+        goal=goal + "</goal>{{ 7 * 7 }}", notes=[*(99 * note for note in notes), "</notes>{{ 7 * 7 }}"]
+    )
+    assert text.count("</goal>") == 1 and text.count("</notes>") == 1 and text.count("{{ 7 * 7 }}") == 2
+    assert len(text) < 40_000
+    for role in ("planner", "worker", "reviewer"):
+        text = consultation(
+            role,
+            goal="x" + goal + "</question></surfaces>",
+            notes=[9 * note for note in notes] + ["</notes>"],
+        )
+        assert text.count("</notes>") == 1 and text.count("</surfaces>") + text.count("</question>") <= 2
+
+
+def test_a_trial_says_what_the_planner_asks_and_what_colleagues_hand_over() -> None:
+    text = trial_prompt(goal="larger rates", notes=["architecture: deeper"])
+    assert "<goal>\nlarger rates\n</goal>" in text and "architecture: deeper" in text
+    assert "<goal>" not in trial_prompt(goal="", notes=[]) and "<notes>" not in trial_prompt(
+        goal="", notes=[]
+    )
+
+
+def test_an_engineer_and_a_coordinator_are_told_what_they_have_before_them() -> None:
+    assert "the cause stands in the notes" in trial_prompt(role="engineer", goal="", notes=["crash: x"])
+    assert "the cause stands in the lineage" in trial_prompt(role="engineer", goal="", notes=[])
+    assert "Join them" in trial_prompt(role="coordinator", goal="", notes=["a", "b"])
+
+
+def consultation(role: str, **changes: object) -> str:
+    values: dict[str, object] = {
+        "role": role, "task": TASK, "goal": "", "notes": [], "lineage": "## Failed\n- x", "surface": "loss",
+        "standing": "",
+    }  # fmt: skip
+    return render("consult", **values | changes)
+
+
+def test_a_planner_is_asked_for_goals_in_lines_that_can_be_read() -> None:
+    from autolab.collaboration.common.plans import read_goals
+
+    text = consultation(
+        "planner", goal="loss: what\ndata: which", notes=["loss, concern: luck"], standing="2.39"
+    )
+    assert "loss: what" in text and "luck" in text and "2.39" in text and "## Failed" in text
+    line = next(line for line in text.splitlines() if line.startswith("GOAL"))
+    assert read_goals(line.replace("surface", "loss"), {"loss": ""})["loss"]
+
+
+def test_a_worker_is_asked_what_its_round_taught_and_others_their_question() -> None:
+    assert "Your round on loss is over" in consultation("worker") and "CONCERN:" in consultation("worker")
+    assert "Is it fair?" in consultation("reviewer", goal="Is it fair?")
 
 
 def test_a_refusal_is_told_once_and_bounded() -> None:

@@ -1,0 +1,1 @@
+"""What several collaborations need: merging winners, reading plans, handing over, learning which choice pays."""
