@@ -29,12 +29,13 @@ from open_code import seed_plugin_folder
 from scripted_agents import set_rate
 from stand_ins.model_server import ModelServer
 
+from autolab.harness.models import Model
 from autolab.harness.opencode.binary import OpenCode, find_opencode
 from autolab.harness.opencode.configuration import configuration
-from autolab.harness.opencode.gateway import Allowance, Endpoint, Gateway
-from autolab.harness.opencode.models import Model
+from autolab.harness.opencode.gateway import Endpoint, Gateway
 from autolab.harness.opencode.seat import Seat, Waiting
-from autolab.harness.opencode.upstream import Patience
+from autolab.harness.upstream import Patience
+from autolab.harness.usage import Allowance
 from autolab.pack.roles import roles
 from autolab.program.workspace import create_workspace
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from scripted import start
 from stand_ins.model_server import ModelServer, Request, Responder, Step, call, say
@@ -16,12 +17,15 @@ from stand_ins.steps import text_of
 from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli.agents import opencode_harness
 from autolab.cli.executors import local_executor
-from autolab.harness.opencode.gateway import Allowance
-from autolab.harness.opencode.harness import AgentEvent, SessionLimits
+from autolab.harness.desk import AgentEvent
+from autolab.harness.opencode.harness import OpenCodeHarness, SessionLimits
 from autolab.harness.opencode.seat import Waiting
-from autolab.harness.opencode.upstream import Patience
+from autolab.harness.upstream import Patience
+from autolab.harness.usage import Allowance
 from autolab.lab import Lab
 from autolab.ledger.records import Trial
+
+Found = TypeVar("Found")
 
 QUICK = SessionLimits(
     waiting=Waiting(wall=120, silent=40),
@@ -87,20 +91,37 @@ def headless(
 ) -> Headless:
     """Run a campaign with agents on a toy lab to its end."""
     heard: list[AgentEvent] = []
+
+    async def search(harness: OpenCodeHarness, lab: Lab) -> tuple[CampaignRun, str]:
+        work = CampaignRun(lab, harness, local_executor(lab, slots), Limits(trials=trials))
+        return work, await work.run()
+
     with ModelServer(respond) as server:
-        provider = {"options": {"baseURL": server.url, "apiKey": "the-key"}, "models": {"m": {}}}
-        (toy / "opencode.json").write_text(json.dumps({"provider": {"local": provider}}), encoding="utf-8")
-        lab = start(toy)
-        executor = local_executor(lab, slots)
-        harness = opencode_harness(
-            lab, "local/m", workers=workers, slots=slots, minutes=1, heard=heard.append
+        (work, reason), lab = with_harness(
+            toy, server, search, workers=workers, slots=slots, limits=limits, heard=heard.append
         )
-        harness.limits = limits
-        work = CampaignRun(lab, harness, executor, Limits(trials=trials))
-
-        async def run() -> str:
-            async with harness:
-                return await work.run()
-
-        reason = asyncio.run(run())
     return Headless(lab, list(lab.ledger.sequence(lab.campaign.id))[1:], heard, server, work, reason)
+
+
+def with_harness(
+    toy: Path,
+    server: ModelServer,
+    use: Callable[[OpenCodeHarness, Lab], Awaitable[Found]],
+    *,
+    workers: int = 1,
+    slots: int = 2,
+    limits: SessionLimits = QUICK,
+    heard: Callable[[AgentEvent], None] = lambda event: None,
+) -> tuple[Found, Lab]:
+    """Let `use` work with the agents of a toy lab, whose model a server plays."""
+    provider = {"options": {"baseURL": server.url, "apiKey": "the-key"}, "models": {"m": {}}}
+    (toy / "opencode.json").write_text(json.dumps({"provider": {"local": provider}}), encoding="utf-8")
+    lab = start(toy)
+    harness = opencode_harness(lab, "local/m", workers=workers, slots=slots, minutes=1, heard=heard)
+    harness.limits = limits
+
+    async def run() -> Found:
+        async with harness:
+            return await use(harness, lab)
+
+    return asyncio.run(run()), lab

@@ -14,9 +14,10 @@ from aiohttp import ClientSession, UnixConnector
 from stand_ins.model_server import ModelServer, Responder, Step, call, say
 from stand_ins.steps import context_overflow
 
-from autolab.harness.opencode.gateway import Allowance, Endpoint, Gateway
-from autolab.harness.opencode.models import Model
-from autolab.harness.opencode.upstream import Patience
+from autolab.harness.models import Model
+from autolab.harness.opencode.gateway import Endpoint, Gateway
+from autolab.harness.upstream import Patience
+from autolab.harness.usage import Allowance
 
 QUICK = Patience(first_byte_seconds=2.0, stalled_seconds=2.0, tries=3, answer_bytes=2000)
 ASKED = {"model": "model", "stream": True, "messages": [{"role": "user", "content": "hello"}]}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from autolab.errors import LabError
+from autolab.harness.models import ModelLimits, find_model, find_models
 from autolab.harness.opencode.binary import find_opencode
-from autolab.harness.opencode.models import find_model
 
 OWN = {
     "model": "mine/small",
@@ -46,6 +46,31 @@ def test_known_providers_need_only_a_name_and_their_key(tmp_path: Path) -> None:
     assert find_model("ollama/qwen3-coder", tmp_path, home(tmp_path)).base_url == "http://127.0.0.1:11434/v1"
     model = find_model("hf/Qwen/Qwen3-Coder", tmp_path, home(tmp_path, HF_TOKEN="hf_x"))
     assert (model.id, model.key) == ("Qwen/Qwen3-Coder", "hf_x")
+
+
+def test_several_models_share_the_work_by_their_weights(tmp_path: Path) -> None:
+    shares = find_models("ollama/a=3, vllm/b/c", tmp_path, home(tmp_path))
+    assert {model.name: share for model, share in shares.items()} == {"ollama/a": 0.75, "vllm/b/c": 0.25}
+    (only,) = find_models(None, tmp_path, home(tmp_path, AUTOLAB_MODEL="ollama/a"))
+    assert only.name == "ollama/a" and only.limits == ModelLimits()
+    for wrong in ("ollama/a=much", "ollama/a=0", "ollama/a=-1", "ollama/a=nan", "ollama/a=inf"):
+        with pytest.raises(LabError, match="is no weight"):
+            find_models(wrong, tmp_path, home(tmp_path))
+
+
+def test_a_model_has_the_limits_that_its_entry_says(tmp_path: Path) -> None:
+    entry = {"limit": {"context": 4096}, "autolab": {"requests_per_minute": 30, "usd": 2.5, "stream": False}}
+    own = {"provider": {"mine": {"options": {"baseURL": "http://h/v1"}, "models": {"small": entry}}}}
+    (tmp_path / "opencode.json").write_text(json.dumps(own), encoding="utf-8")
+    model = find_model("mine/small", tmp_path, home(tmp_path))
+    assert model.limits == ModelLimits(requests_per_minute=30, usd=2.5, stream=False)
+    for wrong in ({"rpm": 3}, {"usd": "2"}, {"in_flight": True}, {"usd": 0}, {"stream": 1}):
+        own["provider"]["mine"]["models"]["small"]["autolab"] = wrong  # type: ignore[index]
+        (tmp_path / "opencode.json").write_text(json.dumps(own), encoding="utf-8")
+        with pytest.raises(
+            LabError, match=r"mine/small: autolab: .* is no limit \(one of requests_per_minute"
+        ):
+            find_model("mine/small", tmp_path, home(tmp_path))
 
 
 def test_a_key_from_opencode_auth_login_is_used(tmp_path: Path) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from open_code import needs_opencode
-from scripted_agents import QUICK, headless, set_rate, trial_of, workspace_of
-from stand_ins.model_server import Request, Step, call, say
+from scripted_agents import QUICK, headless, set_rate, trial_of, with_harness, workspace_of
+from stand_ins.model_server import ModelServer, Request, Step, call, say
 from stand_ins.steps import text_of
 from strays import left_over
 
 from autolab.errors import LabError
+from autolab.harness.opencode.harness import OpenCodeHarness
+from autolab.lab import Lab
 from autolab.ledger.agents import cost_by_role, sessions
 
 pytestmark = needs_opencode
@@ -29,7 +32,7 @@ def test_agents_propose_and_the_lab_measures_judges_and_counts(toy: Path) -> Non
     assert trials[0].hypothesis == "a rate of 0.7 fits better"
     assert trials[0].proposal is not None and trials[0].proposal.sources == ("1412.6980",)
     assert trials[0].proposal.tokens > 0
-    assert [t.role for t in trials] == ["specialist", "specialist", "worker"]
+    assert [t.role for t in trials] == ["worker"] * 3
     found = sessions(lab.ledger, lab.campaign.id)
     assert [s.outcome for s in found] == ["answered", "answered", "no_answer"]
     assert sum(int(str(row["sessions"])) for row in cost_by_role(lab.ledger, lab.campaign.id)) == 3
@@ -113,6 +116,26 @@ def test_a_model_without_tools_answers_with_blocks(toy: Path) -> None:
     done = headless(toy, model, trials=1)
     assert done.trials[0].verdict == "confirmed"
     assert len(done.server.requests) == 3  # refused, asked without tools, asked with the files in the prompt
+
+
+def test_an_agent_is_consulted_in_words_and_what_it_edits_goes_no_further(toy: Path) -> None:
+    """It answers the first question after it edited a file, and never ends with the second."""
+
+    def agent(request: Request) -> Step:
+        if "What now?" not in request.prompt:
+            return call("glob", pattern="*")
+        return set_rate(0.7)(request)
+
+    async def use(harness: OpenCodeHarness, lab: Lab) -> list[str]:
+        opened = lab.open_trial(role="reviewer", agent="opencode")
+        asked = [replace(opened, goal=goal) for goal in ("What now?", "What then?")]
+        return [await harness.consult(ticket) for ticket in asked]
+
+    with ModelServer(agent) as server:
+        (words, nothing), lab = with_harness(toy, server, use)
+    assert "HYPOTHESIS: a rate of 0.7 fits better" in words and nothing == ""
+    found = sessions(lab.ledger, lab.campaign.id)
+    assert [(s.role, s.outcome) for s in found] == [("reviewer", "answered"), ("reviewer", "no_answer")]
 
 
 def test_a_model_that_never_answers_stops_the_campaign_in_one_line_and_loses_no_trial(toy: Path) -> None:

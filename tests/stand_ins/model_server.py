@@ -88,6 +88,7 @@ class ModelServer:
         models: the names it serves; another one is answered 404. Empty: any name.
         key: the key it asks for; another one is answered 401. Empty: none.
         context: tokens (four bytes of request each); a larger request is answered `context_length_exceeded`.
+        streams: False answers in one piece whatever was asked, as some servers do.
         tool_calls: False refuses requests with tools, as a server does whose model cannot call any.
         seed: of the identifiers in answers.
         observe: told of every request when its answer is over.
@@ -102,6 +103,7 @@ class ModelServer:
         models: Sequence[str] = (),
         key: str = "",
         context: float = math.inf,
+        streams: bool = True,
         tool_calls: bool = True,
         seed: int = 0,
         observe: Callable[[Request], None] | None = None,
@@ -114,6 +116,7 @@ class ModelServer:
         self._models = tuple(models)
         self._key = key
         self._context = context
+        self._streams = streams
         self._tool_calls = tool_calls
         self._seed = seed
         self._observe = observe
@@ -268,7 +271,7 @@ class ModelServer:
             request.outcome = outcome
             return error_response(step)
         answer = Answer(request, step, random.Random(f"{self._seed}:{request.number}"))
-        if not request.stream:
+        if not (request.stream and self._streams):
             await pause(step.stall)
             request.outcome = outcome
             if step.stream_error:
@@ -283,6 +286,9 @@ class ModelServer:
         deltas = list(answer.deltas())
         middle = (len(deltas) + 1) // 2
         await send(response, map(answer.event, deltas[:middle]), step.chunk_delay)
+        while step.endless:  # until the client leaves
+            await send(response, map(answer.event, deltas[:middle]), step.chunk_delay)
+            await asyncio.sleep(0)
         await pause(step.stall)
         if not breaks:
             await send(response, map(answer.event, deltas[middle:]), step.chunk_delay)

@@ -41,7 +41,7 @@ class Step:
     """One answer of the model: text, tool calls, or a fault of its server.
 
     Without `usage` the server reports an estimate (four bytes of request, or one word of text, a token).
-    Times are in seconds; `math.inf` means never. The faults (status, delay, stall, cut) are played for
+    Times are in seconds; `math.inf` means never. The faults (status, delay, stall, cut, endless) are played for
     the first `times` sendings of a request, so that a client that retries gets through.
     """
 
@@ -59,6 +59,7 @@ class Step:
     stall: float = 0.0  # in the middle of the stream
     cut: Literal["", "end", "reset"] = ""  # stops half-way: a body that just ends, or a lost connection
     usage_before_cut: bool = False
+    endless: bool = False  # the first half is streamed again and again
     stream_error: str = ""  # an error object in the middle of the stream, then its end
     status: int = 200
     message: str = ""
@@ -69,7 +70,7 @@ class Step:
     @property
     def without_faults(self) -> Step:
         """The same answer from a server in good health."""
-        return replace(self, delay=0.0, stall=0.0, cut="", stream_error="", status=200)
+        return replace(self, delay=0.0, stall=0.0, cut="", endless=False, stream_error="", status=200)
 
 
 @dataclass

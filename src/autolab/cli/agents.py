@@ -1,26 +1,30 @@
-"""What `autolab run --harness opencode` needs around the campaign: the model, the agents, and what they show."""
+"""What `autolab run` needs around a campaign of agents: their models, what they are told, and what they show."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
 
 from autolab.cli.told import standing_text
+from autolab.collaboration import Assignment
 from autolab.errors import LabError
 from autolab.harness import Ticket
-from autolab.harness.opencode.binary import OpenCode, find_opencode
-from autolab.harness.opencode.harness import AgentEvent, Desk, OpenCodeHarness, SessionLimits
-from autolab.harness.opencode.models import Model, find_model
+from autolab.harness.chat import ChatHarness, ChatLimits
+from autolab.harness.desk import AgentEvent, Briefing, Desk
+from autolab.harness.models import Model, find_models
+from autolab.harness.opencode.binary import find_opencode
+from autolab.harness.opencode.harness import OpenCodeHarness, SessionLimits
 from autolab.harness.opencode.seat import Waiting
 from autolab.lab import Lab, read_files
-from autolab.ledger.agents import add_session
-from autolab.ledger.lineage import lineage_slice
+from autolab.ledger.agents import add_session, spent_by_model
+from autolab.ledger.lineage import Lineage
 from autolab.ledger.masters import master_now
 from autolab.ledger.observations import standing
+from autolab.ledger.records import Campaign
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell
 from autolab.program.hashing import program_id
@@ -38,10 +42,26 @@ def _noise(ledger: Ledger, campaign: str) -> float | None:
 
 def _standing(ledger: Ledger, campaign: str, program: str) -> str:
     """How the master stands, if that is the program; else nothing."""
-    if not ledger.promotions(campaign):
+    newest = ledger.newest_promotion(campaign)  # most questions are about another program: this must be cheap
+    if newest is None or newest.program != program:
         return ""
-    seen = master_now(ledger, campaign)
-    return standing_text(seen) if seen.promotion.program == program else ""
+    return standing_text(master_now(ledger, campaign))
+
+
+def chat_harness(
+    lab: Lab, model: str | None, *, agents: int, slots: int, heard: Callable[[AgentEvent], None]
+) -> ChatHarness:
+    """Agents that answer in words. Raises LabError if a model is missing."""
+    campaign = lab.campaign.id
+    return ChatHarness(
+        campaign,
+        find_models(model, lab.root),
+        briefing_of(lab, heard),
+        agents=agents,
+        slots=slots,
+        spent=spent_by_model(lab.ledger, campaign),
+        limits=ChatLimits(),
+    )
 
 
 def opencode_harness(
@@ -53,27 +73,52 @@ def opencode_harness(
     minutes: float,
     heard: Callable[[AgentEvent], None],
 ) -> OpenCodeHarness:
-    """The agents of a campaign. Raises LabError if OpenCode or a model is missing."""
-    ledger, campaign = lab.ledger, lab.campaign.id
-    desk = Desk(
-        objection=lab.objection,
-        lineage=lambda surface: lineage_slice(ledger, campaign, surface=surface, limit=LINEAGE_BYTES),
-        noise_sd=lambda: _noise(ledger, campaign),
-        standing=lambda program: _standing(ledger, campaign, program),
-        record=lambda session: add_session(ledger, session),
-        heard=heard,
-    )
+    """Agents in OpenCode. Raises LabError if OpenCode or a model is missing."""
     return OpenCodeHarness(
-        lab.task,
-        campaign,
-        find_model(model, lab.root),
+        lab.campaign.id,
+        _only(find_models(model, lab.root)),
         find_opencode(),
         lab.state,
         lab.protected,
-        desk,
+        briefing_of(lab, heard),
         workers=workers,
         slots=slots,
         limits=SessionLimits(waiting=Waiting(wall=60 * minutes)),
+    )
+
+
+def _only(models: Mapping[Model, float]) -> Model:
+    first, *more = models
+    if more:
+        raise LabError(
+            f"agents in OpenCode ask one model, not {1 + len(more)}",
+            where="--model",
+            mend="or --harness chat",
+        )
+    return first
+
+
+def briefing_of(lab: Lab, heard: Callable[[AgentEvent], None]) -> Briefing:
+    """What the agents of a campaign are told, and may ask."""
+    ledger, campaign = lab.ledger, lab.campaign
+    desk = Desk(
+        objection=lab.objection,
+        lineage=_lineage(ledger, campaign),
+        noise_sd=lambda: _noise(ledger, campaign.id),
+        standing=lambda program: _standing(ledger, campaign.id, program),
+        record=lambda session: add_session(ledger, session),
+        heard=heard,
+    )
+    return Briefing(lab.task, desk, generic=bool(campaign.config.get("generic")))
+
+
+def _lineage(ledger: Ledger, campaign: Campaign) -> Callable[[Ticket], str]:
+    """What earlier trials teach about a ticket; nothing in a campaign without lineage."""
+    if campaign.config.get("lineage") == "off":
+        return lambda ticket: ""
+    known = Lineage(ledger, campaign.id)
+    return lambda ticket: known.slice(
+        surface=ticket.surface or "", parent=ticket.parent_trial, role=ticket.role, limit=LINEAGE_BYTES
     )
 
 
@@ -89,52 +134,50 @@ def show_agent(event: AgentEvent, *, as_json: bool) -> None:
 
 
 def dry_run(
-    root: Path, ledger: Ledger | None, profile: str, model: str | None, workers: int
+    root: Path,
+    ledger: Ledger | None,
+    profile: str,
+    model: str | None,
+    *,
+    harness: str,
+    assigned: Iterable[Assignment],
 ) -> Iterator[str]:
-    """Every prompt and command that the first agents would get; nothing is started, nothing written.
-
-    Raises LabError if OpenCode or a model is missing, as the real run would.
-    """
+    """Every prompt that the agents of the first assignments would get, and where to; nothing is started, nothing
+    written. Raises LabError if a model or OpenCode is missing, as the real run would."""
     task = load_task(root, profile)
-    chosen = find_model(model, root)
-    opencode = find_opencode()
-    yield f"model      {chosen.name} at {chosen.base_url}" + (" (with a key)" if chosen.key else "")
-    yield f"opencode   {opencode.path} ({opencode.version})"
-    yield f"agents     {workers} at a time, each `opencode serve` in a sandbox of its own under {root}/.autolab/seats"
-    harness = _imagined(root, ledger, task, chosen, opencode, workers)
-    for ordinal in range(1, workers + 1):
-        ticket = _ticket(root, ledger, task, harness, ordinal)
+    models = find_models(model, root)
+    for chosen, share in models.items():
+        part = f" for {100 * share:.0f} % of the trials" if len(models) > 1 else ""
+        yield (
+            f"model      {chosen.name} at {chosen.base_url}" + (" (with a key)" if chosen.key else "") + part
+        )
+    if harness == "opencode":
+        _only(models)
+        opencode = find_opencode()
+        yield f"opencode   {opencode.path} ({opencode.version}), a sandbox for each agent under {root}/.autolab/seats"
+    briefing = _imagined(ledger, task)
+    for ordinal, assignment in enumerate(assigned, start=1):
+        ticket = _ticket(root, ledger, task, assignment, ordinal)
         yield f"\n===== {ticket.role}: {ticket.surface or 'any surface'} ====="
-        yield harness.system_prompt(ticket).rstrip()
+        yield briefing.role(ticket).prompt.rstrip()
         yield "----- message -----"
-        yield harness.prompt(ticket).rstrip()
+        yield briefing.trial(ticket, can_edit=harness == "opencode").rstrip()
 
 
-def _imagined(
-    root: Path, ledger: Ledger | None, task: Task, model: Model, opencode: OpenCode, workers: int
-) -> OpenCodeHarness:
+def _imagined(ledger: Ledger | None, task: Task) -> Briefing:
+    """What agents would be told now."""
     campaign = ledger.campaigns()[-1] if ledger is not None and ledger.campaigns() else None
-
-    def lineage(surface: str) -> str:
-        if ledger is None or campaign is None:
-            return ""
-        return lineage_slice(ledger, campaign.id, surface=surface, limit=LINEAGE_BYTES)
-
     desk = Desk(
         objection=lambda ticket, proposal: None,
-        lineage=lineage,
+        lineage=_lineage(ledger, campaign) if ledger and campaign else lambda ticket: "",
         noise_sd=lambda: _noise(ledger, campaign.id) if ledger and campaign else None,
         standing=lambda program: _standing(ledger, campaign.id, program) if ledger and campaign else "",
         record=lambda session: None,
     )
-    return OpenCodeHarness(
-        task, campaign.id if campaign else "", model, opencode, root / ".autolab", {}, desk,
-        workers=workers, slots=1, limits=SessionLimits(),
-    )  # fmt: skip
+    return Briefing(task, desk, generic=bool(campaign and campaign.config.get("generic")))
 
 
-def _ticket(root: Path, ledger: Ledger | None, task: Task, harness: OpenCodeHarness, ordinal: int) -> Ticket:
-    role, surface = harness.assign(ordinal)
+def _ticket(root: Path, ledger: Ledger | None, task: Task, assignment: Assignment, ordinal: int) -> Ticket:
     files, score = read_files(root, task.editable), None
     guidance: tuple[str, ...] = ()
     if ledger is not None and ledger.campaigns():
@@ -144,7 +187,8 @@ def _ticket(root: Path, ledger: Ledger | None, task: Task, harness: OpenCodeHarn
         guidance = tuple(text for _, text in ledger.guidance(campaign.id))
     return Ticket(
         number=0, ordinal=ordinal, parent_program=program_id(files), parent_files=files, parent_score=score,
-        surface=surface or None, guidance=guidance, trial="(the next)", role=role,
+        surface=assignment.surface or None, guidance=guidance, trial="(the next)", role=assignment.role,
+        goal=assignment.goal,
     )  # fmt: skip
 
 

@@ -38,6 +38,10 @@ class Ticket:
     guidance: tuple[str, ...] = ()  # human steering, most recent last
     trial: str = ""  # the trial's id
     role: str = ""
+    parent_trial: int | None = None
+    goal: str = ""  # what a planner or a coordinator asks of this trial
+    notes: tuple[str, ...] = ()  # what colleagues hand over with this candidate, newest last
+    model: str = ""  # which model is to be asked; empty: the harness chooses
 
 
 class Harness(Protocol):
@@ -49,13 +53,14 @@ class Harness(Protocol):
     and the campaign's window says how many are under way. A number: proposals differ from run to run anyway; that
     many trials are under way, and each is judged as soon as it is measured."""
 
-    def assign(self, ordinal: int) -> tuple[str, str]:
-        """(role, surface) of the trial to be opened next; an empty surface is any."""
-        ...
-
     async def propose(self, ticket: Ticket) -> Proposal:
         """One change of the ticket's parent. Raises Exhausted when nothing new is left to try, NoProposal when
         this one came to nothing, LabError when a person has to mend something before anybody can propose."""
+        ...
+
+    async def consult(self, ticket: Ticket) -> str:
+        """What an agent of the ticket's role answers to its goal in words: a plan, a summary. It changes no file and is
+        no trial. Empty from a harness without a model, or if nothing came; never raises for one agent's failure."""
         ...
 
     def tell_proposed(self, ticket_number: int, proposal: Proposal, parent_program: str) -> None:

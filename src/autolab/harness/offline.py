@@ -150,10 +150,6 @@ class OfflineHarness:
         self._unit = 0.0  # stands in for the noise where a task has none
         self._parents: OrderedDict[int, Parent] = OrderedDict()
 
-    def assign(self, ordinal: int) -> tuple[str, str]:
-        """Any surface: which one moves the score is what it learns."""
-        return "worker", ""
-
     async def propose(self, ticket: Ticket) -> Proposal:
         """The next change of the ticket's parent; no awaits, a few milliseconds.
 
@@ -175,6 +171,10 @@ class OfflineHarness:
             if child_identity(parent, draw.options[index]) not in self._seen:
                 return self._proposal(ticket, parent, [draw.candidate(index)])
         return self._last_resort(ticket, parent, groups, draw, rng)
+
+    async def consult(self, ticket: Ticket) -> str:
+        """Nothing: there is no model to ask."""
+        return ""
 
     def tell_proposed(self, ticket_number: int, proposal: Proposal, parent_program: str) -> None:
         """An accepted proposal is in flight: its program is never proposed again, its arm is discounted."""

@@ -206,6 +206,14 @@ def spent_usd(ledger: Ledger, campaign: str) -> float:
     return float(found.fetchone()[0])
 
 
+def spent_by_model(ledger: Ledger, campaign: str) -> dict[str, float]:
+    """Dollars that the sessions of a campaign cost so far, by model."""
+    found = ledger.rows.execute(
+        "SELECT model, total(cost_usd) FROM agent_session WHERE campaign = ? GROUP BY model", (campaign,)
+    )
+    return {row[0]: float(row[1]) for row in found}
+
+
 def cost_by_role(ledger: Ledger, campaign: str) -> list[dict[str, object]]:
     """For each role: sessions, tokens, dollars, seconds, and how many sessions did not end in an answer."""
     rows = ledger.rows.execute(

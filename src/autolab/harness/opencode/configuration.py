@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from autolab.harness.opencode.models import Model
+from autolab.harness.models import Model
 from autolab.pack.roles import Role
 
 NEVER = 3_600_000  # milliseconds; the gateway has better reasons to give up

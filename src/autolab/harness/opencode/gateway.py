@@ -9,55 +9,21 @@ after 75 seconds of errors, does not notice a busy server at all.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, web
 
-from autolab.harness.opencode.models import Model
-from autolab.harness.opencode.upstream import Answer, ModelFailed, Patience, ask
+from autolab.harness.models import Model
+from autolab.harness.throttle import Throttle
+from autolab.harness.upstream import Answer, ModelFailed, Patience, ask, whole
+from autolab.harness.usage import Allowance, Usage
 
 FINAL = (400, 401, 403, 404, 413)  # OpenCode does not try these again; all else was tried often enough here
-BYTES_A_TOKEN = 4  # to estimate usage where a server reports none
 LARGEST_REQUEST = 16 << 20
 AT_ONCE = 4  # model calls of one session
-MOST_TOKENS = 10**7  # of one call
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """What one session may ask of the model; one that meets it is ended."""
-
-    requests: int = 60
-    tokens: int = 2_000_000
-
-
-@dataclass
-class Usage:
-    """What a session has used so far, as the gateway saw it."""
-
-    tokens_in: int = 0
-    tokens_out: int = 0
-    requests: int = 0
-    retries: int = 0
-    cost_usd: float = 0.0
-    in_flight: int = 0
-    failure: str = ""  # why the last model call failed for good; empty if it did not
-    failure_status: int = 0  # the HTTP status of that failure
-    refused: str = ""  # the allowance that was met
-    last_sign: float = field(default_factory=time.monotonic)  # of life, from the agent or from the model
-
-    @property
-    def tokens(self) -> int:
-        """Input and output together."""
-        return self.tokens_in + self.tokens_out
-
-    def alive(self) -> None:
-        """Note a sign of life."""
-        self.last_sign = time.monotonic()
 
 
 @dataclass
@@ -68,6 +34,7 @@ class Endpoint:
     http: ClientSession
     tools: bool
     said: Callable[[str], None]
+    throttle: Throttle | None = None
     answered: bool = False  # has it ever given an answer?
 
 
@@ -115,7 +82,7 @@ class Gateway:
             body = await request.json()
         except ValueError:
             return _refusal(400, "the request is no JSON")
-        usage.refused = usage.refused or self._met(usage)
+        usage.refused = usage.refused or usage.met(self.allowance)
         if usage.refused:
             return _refusal(400, f"the lab ended this session: {usage.refused}")
         usage.requests += 1
@@ -132,13 +99,9 @@ class Gateway:
         usage.failure = ""
         usage.alive()
         self.endpoint.answered = True
-        self._count(answer, body, usage)
-        return await _pass_on(request, answer) if body.get("stream") else web.json_response(_whole(answer))
-
-    def _met(self, usage: Usage) -> str:
-        if usage.requests >= self.allowance.requests:
-            return f"{usage.requests} model calls"
-        return f"{usage.tokens} tokens" if usage.tokens >= self.allowance.tokens else ""
+        bytes_in = 0 if "prompt_tokens" in answer.usage else len(json.dumps(body.get("messages")))
+        usage.count(self.endpoint.model, answer.usage, bytes_in, answer.size)
+        return await _pass_on(request, answer) if body.get("stream") else web.json_response(whole(answer))
 
     async def _ask(self, body: Mapping[str, Any], session: Mapping[str, str], usage: Usage) -> Answer:
         at = self.endpoint
@@ -149,7 +112,9 @@ class Gateway:
 
         async def answer() -> Answer:
             sent = self._outgoing(body)
-            return await ask(at.http, at.model, sent, session, self.patience, usage.alive, retried)
+            return await ask(
+                at.http, at.model, sent, session, self.patience, usage.alive, retried, at.throttle
+            )
 
         try:
             return await answer()
@@ -173,15 +138,6 @@ class Gateway:
             "stream_options": {"include_usage": True},
         }
 
-    def _count(self, answer: Answer, body: Mapping[str, Any], usage: Usage) -> None:
-        sent, got = (answer.usage.get(key) for key in ("prompt_tokens", "completion_tokens"))
-        sent = sent if isinstance(sent, int) else len(json.dumps(body.get("messages"))) // BYTES_A_TOKEN
-        got = got if isinstance(got, int) else answer.size // BYTES_A_TOKEN
-        sent, got = min(max(0, sent), MOST_TOKENS), min(max(0, got), MOST_TOKENS)  # whatever the server says
-        usage.tokens_in += sent
-        usage.tokens_out += got
-        usage.cost_usd += self.endpoint.model.cost(sent, got)
-
 
 def _session(request: web.Request) -> dict[str, str]:
     """The header by which servers find the cache of a conversation again; nothing else is passed on."""
@@ -197,32 +153,6 @@ async def _pass_on(request: web.Request, answer: Answer) -> web.StreamResponse:
         await reply.write(b"data: " + json.dumps(piece).encode() + b"\n\n")
     await reply.write(b"data: [DONE]\n\n")
     return reply
-
-
-def _whole(answer: Answer) -> dict[str, Any]:
-    """The answer as one object, for a request that asked for no stream."""
-    text, finish = "", "stop"
-    calls: dict[int, dict[str, Any]] = {}
-    for choice in (choice for piece in answer.pieces for choice in piece["choices"]):
-        delta = choice.get("delta") or {}
-        text += delta.get("content") or ""
-        finish = choice.get("finish_reason") or finish
-        for call in delta.get("tool_calls") or []:
-            known = calls.setdefault(
-                call.get("index", 0), {"type": "function", "function": {"name": "", "arguments": ""}}
-            )
-            known["id"] = call.get("id") or known.get("id", "call")
-            for key in ("name", "arguments"):
-                known["function"][key] += (call.get("function") or {}).get(key) or ""
-    message = {
-        "role": "assistant",
-        "content": text,
-        **({"tool_calls": list(calls.values())} if calls else {}),
-    }
-    return {
-        "id": "answer", "object": "chat.completion", "created": int(time.time()), "usage": dict(answer.usage),
-        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-    }  # fmt: skip
 
 
 def _refusal(status: int, reason: str, body: bytes = b"") -> web.Response:

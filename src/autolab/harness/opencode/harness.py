@@ -12,10 +12,10 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from aiohttp import ClientSession, TCPConnector
 
@@ -23,47 +23,26 @@ from autolab.errors import LabError
 from autolab.execution.local import reap_orphans
 from autolab.harness import NoProposal, Ticket
 from autolab.harness.answer import AnswerRefused, parse_answer
+from autolab.harness.desk import AgentEvent, Briefing
+from autolab.harness.models import Model
 from autolab.harness.opencode.binary import OpenCode
 from autolab.harness.opencode.configuration import configuration
-from autolab.harness.opencode.gateway import Allowance, Endpoint, Gateway, Usage
-from autolab.harness.opencode.models import Model
+from autolab.harness.opencode.gateway import Endpoint, Gateway
 from autolab.harness.opencode.seat import Seat, SessionEnded, Waiting
-from autolab.harness.opencode.upstream import Patience
+from autolab.harness.throttle import Throttle
+from autolab.harness.upstream import Patience
+from autolab.harness.usage import Allowance, Usage
 from autolab.ledger.records import AgentSession, Proposal, Status, Trial
-from autolab.pack.roles import Role, roles
-from autolab.pack.templates import render
+from autolab.pack.roles import Role
 from autolab.program.edits import edits_between
 from autolab.program.hashing import Files
 from autolab.program.workspace import WorkspaceRefused, create_workspace, read_workspace
-from autolab.task import Task
 
 HOPELESS = (401, 402, 403, 404)  # what a model server says when no later try will do better
 FAILURES_IN_A_ROW = 3  # trials for each worker without a word from the model, before a person is asked
 SESSIONS_A_TRIAL = 3
 
-
-@dataclass(frozen=True)
-class AgentEvent:
-    """Something that an agent did, or that happened to it."""
-
-    trial: str
-    role: str
-    kind: str  # tool | model | ended
-    text: str
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What agents need of the lab: questions about a proposal and the lineage, and a place for what they cost."""
-
-    objection: Callable[[Ticket, Proposal], tuple[Status, str] | None]
-    lineage: Callable[[str], str]  # of a surface
-    noise_sd: Callable[[], float | None]
-    record: Callable[[AgentSession], None]
-    heard: Callable[[AgentEvent], None] = lambda event: None
-    standing: Callable[[str], str] = lambda program: (
-        ""
-    )  # of a program that is the master: score, interval, state
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -94,22 +73,20 @@ class OpenCodeHarness:
 
     def __init__(
         self,
-        task: Task,
         campaign: str,
         model: Model,
         opencode: OpenCode,
         state: Path,
         protected: Files,
-        desk: Desk,
+        briefing: Briefing,
         *,
         workers: int,
         slots: int,
         limits: SessionLimits,
     ) -> None:
-        self.task, self.campaign, self.model, self.desk, self.limits = task, campaign, model, desk, limits
+        self.campaign, self.model, self.briefing, self.limits = campaign, model, briefing, limits
         self.ahead: int | None = workers + 2 * slots
         self._opencode, self._state, self._protected, self._workers = opencode, state, protected, workers
-        self._roles = roles()
         self._endpoint: Endpoint | None = None
         self._free: asyncio.Queue[Seat] = asyncio.Queue()
         self._starting = asyncio.Semaphore(max(1, (os.cpu_count() or 1) // 2))
@@ -123,7 +100,11 @@ class OpenCodeHarness:
         await asyncio.to_thread(reap_orphans, seats)  # of a lab that was killed
         http = ClientSession(connector=TCPConnector(limit=0))
         self._endpoint = Endpoint(
-            self.model, http, self.model.tools, lambda text: self._heard(None, "model", text)
+            self.model,
+            http,
+            self.model.tools,
+            lambda text: self._heard(None, "model", text),
+            Throttle(self.model.limits),
         )
         for index in range(self._workers):
             self._seats.append(self._seat(seats / str(index), self._endpoint))
@@ -132,7 +113,7 @@ class OpenCodeHarness:
 
     def _seat(self, folder: Path, endpoint: Endpoint) -> Seat:
         gateway = Gateway(endpoint, self.limits.allowance, self.limits.patience)
-        settings = configuration(self.model, self._roles.values(), self.task.editable)
+        settings = configuration(self.model, self.briefing.roles.values(), self.briefing.task.editable)
         return Seat(
             folder,
             self._opencode,
@@ -149,15 +130,6 @@ class OpenCodeHarness:
 
     # ask and tell ---------------------------------------------------------------------------------
 
-    def assign(self, ordinal: int) -> tuple[str, str]:
-        """One surface after another, to its specialist if there is one; every so often a generalist is free."""
-        surfaces = list(self.task.surfaces)
-        place = (ordinal - 1) % (len(surfaces) + 1)
-        if place == len(surfaces):
-            return "worker", ""
-        known = f"specialists/{surfaces[place]}" in self._roles
-        return ("specialist" if known else "worker"), surfaces[place]
-
     def tell_proposed(self, ticket_number: int, proposal: Proposal, parent_program: str) -> None:
         """Nothing to remember: every session reads the ledger."""
 
@@ -165,16 +137,28 @@ class OpenCodeHarness:
         """Nothing to remember."""
 
     async def propose(self, ticket: Ticket) -> Proposal:
+        """What an agent did to a workspace of the ticket's parent, in one session or in several."""
+        return await self._in_sessions(ticket, self._converse)
+
+    async def consult(self, ticket: Ticket) -> str:
+        """The last words of a session; what it does to its workspace goes no further."""
+        try:
+            return await self._in_sessions(ticket, self._words)
+        except NoProposal:
+            return ""
+
+    async def _in_sessions(
+        self, ticket: Ticket, converse: Callable[[Seat, _Session, str], Awaitable[Found]]
+    ) -> Found:
         """One session, and another one if it ended by what was not the agent's doing: its server died, or the model's
         server was down for longer than the gateway waits."""
-        role = self._role(ticket)
         seat = await self._free.get()
-        session = _Session(ticket, role, seat)
+        session = _Session(ticket, self.briefing.role(ticket), seat)
         self._at_work[seat.folder] = session
         try:
             for attempt in range(SESSIONS_A_TRIAL):
                 try:
-                    return await self._work(seat, session)
+                    return await self._work(seat, session, converse)
                 except SessionEnded as ended:
                     down = ended.how == "model_error" and session.usage.failure_status not in HOPELESS
                     last = SESSIONS_A_TRIAL - 1 if down else 1 if ended.how in ("died", "silent") else 0
@@ -189,17 +173,19 @@ class OpenCodeHarness:
 
     # one session ----------------------------------------------------------------------------------
 
-    async def _work(self, seat: Seat, session: _Session) -> Proposal:
-        """From a fresh workspace to a proposal that the lab would take. Raises SessionEnded or NoProposal."""
+    async def _work(
+        self, seat: Seat, session: _Session, converse: Callable[[Seat, _Session, str], Awaitable[Found]]
+    ) -> Found:
+        """From a fresh workspace to what comes of it. Raises SessionEnded or NoProposal."""
         outcome, note = "died", "by an error of the lab's"
         session.began = time.monotonic()
         session.usage = seat.gateway.begin()
         try:
             name = await self._sit_down(seat, session)
-            proposal = await self._converse(seat, session, name)
+            found = await converse(seat, session, name)
             outcome, note = "answered", ""
             self._silent_model = 0
-            return proposal
+            return found
         except SessionEnded as ended:
             outcome, note = ended.how, str(ended)
             raise
@@ -237,40 +223,54 @@ class OpenCodeHarness:
     async def _converse(self, seat: Seat, session: _Session, name: str) -> Proposal:
         """Ask, and let the agent mend once what the lab would refuse."""
         tools = self._tools
-        refusal = await self._turn(seat, session, name, self.prompt(session.ticket, can_edit=tools))
+        refusal = await self._turn(seat, session, name, self.briefing.trial(session.ticket, can_edit=tools))
         if tools and not self._tools and not isinstance(refusal, Proposal):
-            refusal = await self._turn(seat, session, name, self.prompt(session.ticket, can_edit=False))
+            refusal = await self._turn(
+                seat, session, name, self.briefing.trial(session.ticket, can_edit=False)
+            )
         if not isinstance(refusal, Proposal) and not session.usage.refused:
-            reason = render("feedback", reason=refusal[1], can_edit=self._tools)
+            reason = self.briefing.feedback(refusal[1], can_edit=self._tools)
             refusal = await self._turn(seat, session, name, reason)
         await seat.close(name)
         if isinstance(refusal, Proposal):
             return dataclasses.replace(refusal, tokens=session.usage.tokens, cost_usd=session.usage.cost_usd)
         raise NoProposal(*refusal, self._spent(session))
 
+    async def _words(self, seat: Seat, session: _Session, name: str) -> str:
+        said = await self._said(seat, session, name, self.briefing.consult(session.ticket))
+        await seat.close(name)
+        if session.usage.refused:
+            raise NoProposal(Status.PROPOSAL_FAILED, _endless(session), self._spent(session))
+        return said
+
     async def _turn(
         self, seat: Seat, session: _Session, name: str, prompt: str
     ) -> Proposal | tuple[Status, str]:
         """Send one message; the proposal that stands afterwards, or the label and the reason why there is none."""
+        said = await self._said(seat, session, name, prompt)
+        if session.usage.refused:
+            return Status.PROPOSAL_FAILED, _endless(session)
+        return self._read(seat, session.ticket, said)
+
+    async def _said(self, seat: Seat, session: _Session, name: str, prompt: str) -> str:
+        """Send one message; the agent's last words, or nothing if it met its allowance. Raises SessionEnded."""
         left = self.limits.waiting.wall - (time.monotonic() - session.began)
         waiting = dataclasses.replace(self.limits.waiting, wall=max(left, 1.0))
         try:
             said = await seat.ask(name, session.role.name, prompt, waiting)
         except SessionEnded as ended:
             if ended.how == "model_error" and session.usage.refused:
-                return Status.PROPOSAL_FAILED, f"endless: no proposal within {session.usage.refused}"
+                return ""
             raise
-        if session.usage.refused:
-            return Status.PROPOSAL_FAILED, f"endless: no proposal within {session.usage.refused}"
-        if session.usage.failure:
+        if session.usage.failure and not session.usage.refused:
             raise SessionEnded("model_error", session.usage.failure)
-        return self._read(seat, session.ticket, said)
+        return said
 
     def _read(self, seat: Seat, ticket: Ticket, said: str) -> Proposal | tuple[Status, str]:
         """What the workspace and the last words amount to."""
-        limit = 1024 * self.task.budget.program_kb
+        limit = 1024 * self.briefing.task.budget.program_kb
         try:
-            files = read_workspace(seat.workspace, self.task.editable, self._protected, limit)
+            files = read_workspace(seat.workspace, self.briefing.task.editable, self._protected, limit)
         except WorkspaceRefused as reason:
             return (Status.TAMPERED if reason.tampered else Status.PROPOSAL_FAILED), str(reason)
         try:
@@ -278,47 +278,13 @@ class OpenCodeHarness:
         except AnswerRefused as refused:
             return Status.PROPOSAL_FAILED, str(refused)
         edits = edits_between(ticket.parent_files, files) or proposal.edits
-        if not edits:
-            return Status.PROPOSAL_FAILED, "nothing was changed"
-        if not proposal.hypothesis.strip():
-            return Status.PROPOSAL_FAILED, "there is no HYPOTHESIS: line"
-        surface = proposal.surface if proposal.surface in self.task.surfaces else ticket.surface or ""
-        proposal = dataclasses.replace(proposal, edits=edits, surface=surface)
-        return self.desk.objection(ticket, proposal) or proposal
+        return self.briefing.accepted(ticket, dataclasses.replace(proposal, edits=edits))
 
     # what is said, counted, and recorded ----------------------------------------------------------
 
     @property
     def _tools(self) -> bool:
         return self._endpoint.tools if self._endpoint is not None else self.model.tools
-
-    def system_prompt(self, ticket: Ticket) -> str:
-        """What OpenCode puts before it: the role's own text."""
-        return self._role(ticket).prompt
-
-    def _role(self, ticket: Ticket) -> Role:
-        """The agent file of a ticket's role; a specialist's is that of its surface."""
-        name = f"specialists/{ticket.surface}" if ticket.role == "specialist" else ticket.role
-        return self._roles.get(name) or self._roles["worker"]
-
-    def prompt(self, ticket: Ticket, *, can_edit: bool = True) -> str:
-        """The message that opens a session."""
-        surface = ticket.surface or ""
-        return render(
-            "trial",
-            role=ticket.role,
-            task=_task_view(self.task),
-            trial=ticket.trial,
-            surface=surface,
-            surface_text=self.task.surfaces.get(surface, ""),
-            parent_score=ticket.parent_score,
-            standing=self.desk.standing(ticket.parent_program),
-            noise_sd=self.desk.noise_sd(),
-            guidance=list(ticket.guidance),
-            lineage=self.desk.lineage(surface),
-            can_edit=can_edit,
-            files=dict(ticket.parent_files),
-        )
 
     def _nothing(self, session: _Session, ended: SessionEnded) -> Exception:
         """What becomes of a trial whose session ended before it had a proposal."""
@@ -342,7 +308,7 @@ class OpenCodeHarness:
 
     def _record(self, session: _Session, outcome: str, note: str) -> None:
         usage = session.usage
-        self.desk.record(
+        self.briefing.desk.record(
             AgentSession(
                 campaign=self.campaign,
                 trial=session.ticket.number,
@@ -367,23 +333,8 @@ class OpenCodeHarness:
         event = AgentEvent(
             session.ticket.trial if session else "", session.role.name if session else "", kind, text
         )
-        with contextlib.suppress(OSError):  # the terminal is gone; the loop notices by itself
-            self.desk.heard(event)
+        self.briefing.desk.tell(event)
 
 
-def _task_view(task: Task) -> Mapping[str, Any]:
-    """What a prompt says of the task."""
-    budget = task.budget
-    spend = (
-        f"{budget.cpu_seconds:g} CPU-seconds" if budget.cpu_seconds is not None
-        else f"{budget.tokens} tokens" if budget.tokens is not None
-        else f"{budget.wall_seconds:g} seconds"
-    )  # fmt: skip
-    return {
-        "name": task.name,
-        "metric": task.metric.name,
-        "direction": task.metric.direction,
-        "editable": list(task.editable),
-        "protected": list(task.protected),
-        "budget": f"{spend} of training, {budget.memory_gb:g} GB of memory",
-    }
+def _endless(session: _Session) -> str:
+    return f"endless: no proposal within {session.usage.refused}"

@@ -31,7 +31,7 @@ from autolab.execution.sandbox import SandboxError, available, plain_prefix
 from autolab.harness.confinement import confined
 from autolab.harness.opencode.binary import OpenCode
 from autolab.harness.opencode.gateway import Gateway
-from autolab.harness.opencode.upstream import at_most
+from autolab.harness.upstream import at_most
 
 INSIDE = Path(__file__).with_name("inside.py")
 START_SECONDS = 90.0

@@ -1,8 +1,9 @@
-"""Which model a headless agent talks to: named on the command line, or the one that OpenCode is set up with."""
+"""Which models headless agents talk to: named on the command line, or the one that OpenCode is set up with."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -22,6 +23,16 @@ NAMED = (
 
 
 @dataclass(frozen=True)
+class ModelLimits:
+    """What a person allows agents to take of one model: `autolab` in the model's entry of opencode.json."""
+
+    requests_per_minute: float = math.inf
+    in_flight: int = 0  # requests at once; 0: as many as there are agents
+    usd: float = math.inf  # in one campaign; then the other models are asked
+    stream: bool | None = None  # None: as the number of agents makes sensible
+
+
+@dataclass(frozen=True)
 class Model:
     """An OpenAI-compatible endpoint and a model on it. The key never leaves this process."""
 
@@ -34,10 +45,32 @@ class Model:
     tools: bool = True
     usd_in: float = 0.0  # for a million tokens
     usd_out: float = 0.0
+    limits: ModelLimits = field(default_factory=ModelLimits)
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
         """Dollars."""
         return (tokens_in * self.usd_in + tokens_out * self.usd_out) / 1e6
+
+
+def find_models(
+    said: str | None, root: Path, environment: Mapping[str, str] = os.environ
+) -> dict[Model, float]:
+    """The models of `provider/model[=weight][,provider/model[=weight]…]`, each with its share of the work (they sum to
+    one); None as for `find_model`. Raises LabError."""
+    shares: dict[Model, float] = {}
+    for part in (said or environment.get("AUTOLAB_MODEL") or "").split(","):
+        name, given, weight = part.strip().rpartition("=")
+        try:
+            share = float(weight) if given else 1.0
+        except ValueError:
+            share = math.nan
+        if not 0 < share < math.inf:
+            raise LabError(
+                f"{weight!r} is no weight", where=f"--model {part.strip()}", mend="a number, such as 3"
+            )
+        model = find_model((name if given else weight) or None, root, environment)
+        shares[model] = shares.get(model, 0.0) + share
+    return {model: share / sum(shares.values()) for model, share in shares.items()}
 
 
 def find_model(name: str | None, root: Path, environment: Mapping[str, str] = os.environ) -> Model:
@@ -97,7 +130,22 @@ def _configured(
         entry.get("tool_call") is not False,
         float(cost.get("input") or 0.0),
         float(cost.get("output") or 0.0),
+        _limits(_section(entry, "autolab"), name),
     )
+
+
+def _limits(said: dict[str, Any], name: str) -> ModelLimits:
+    """The limits of a model's entry. Raises LabError for a name or a value that is none."""
+    kinds = {"requests_per_minute": (int, float), "in_flight": (int,), "usd": (int, float), "stream": (bool,)}
+    for key, value in said.items():
+        wrong = type(value) not in kinds.get(key, ()) or (type(value) is not bool and not value > 0)
+        if wrong:
+            raise LabError(
+                f"{key}: {json.dumps(value)} is no limit",
+                where=f"{name}: autolab",
+                mend=f"one of {', '.join(kinds)}, numbers above 0 and true or false",
+            )
+    return ModelLimits(**said)
 
 
 def _configurations(root: Path, environment: Mapping[str, str]) -> list[dict[str, Any]]:

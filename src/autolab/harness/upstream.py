@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, StreamReader
 
-from autolab.harness.opencode.models import Model
+from autolab.harness.models import Model
+from autolab.harness.throttle import Throttle
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds; the back-off doubles from one to the other
@@ -26,6 +29,7 @@ class Patience:
     stalled_seconds: float = 60.0  # between two pieces of one answer
     tries: int = 6
     answer_bytes: int = 96_000  # what is longer is cut as if the model had met its own limit
+    answer_seconds: float = 900.0  # likewise for what takes longer
 
 
 class ModelFailed(Exception):
@@ -71,6 +75,12 @@ class Answer:
         """Has the model said that it is done?"""
         return any(choice.get("finish_reason") for piece in self.pieces for choice in piece["choices"])
 
+    @property
+    def text(self) -> str:
+        """What was said aloud."""
+        deltas = (choice.get("delta") or {} for piece in self.pieces for choice in piece["choices"])
+        return "".join(said for delta in deltas if isinstance(said := delta.get("content"), str))
+
     def cut(self) -> Answer:
         """The answer as if the model had met its own limit here; half a tool call is no call, and goes."""
         spoken = [
@@ -83,13 +93,14 @@ class Answer:
 async def ask(
     http: ClientSession,
     model: Model,
-    body: Mapping[str, Any],
+    body: Mapping[str, Any] | bytes,
     session: Mapping[str, str],
     patience: Patience,
     alive: Callable[[], None],
     retried: Callable[[str], None],
+    throttle: Throttle | None = None,
 ) -> Answer:
-    """One answer to a chat-completions `body`; `session` are the headers that name the conversation.
+    """One answer to a chat-completions `body`, which bytes hold as JSON; `session` are further headers.
 
     `alive` is called at every sign of life, `retried` with the reason before each further try. Raises ModelFailed
     if it was refused, or if no try gave a whole answer.
@@ -100,9 +111,12 @@ async def ask(
             retried(str(failed))
             await _back_off(attempt, failed.retry_after, alive)
         try:
-            answer = await _once(http, model, body, session, patience, alive)
+            async with throttle.turn() if throttle is not None else contextlib.nullcontext():
+                answer = await _once(http, model, body, session, patience, alive)
         except ModelFailed as reason:
             failed = reason.without(model.key)
+            if throttle is not None and failed.status in RETRIED:
+                throttle.pause(_asked(failed.retry_after) or 0.0)
             if failed.status not in RETRIED:
                 raise failed from None
             continue
@@ -118,15 +132,18 @@ async def ask(
 async def _once(
     http: ClientSession,
     model: Model,
-    body: Mapping[str, Any],
+    body: Mapping[str, Any] | bytes,
     session: Mapping[str, str],
     patience: Patience,
     alive: Callable[[], None],
 ) -> Answer:
-    headers = {**session, **({"Authorization": f"Bearer {model.key}"} if model.key else {})}
+    headers = {"Content-Type": "application/json", **session}
+    headers |= {"Authorization": f"Bearer {model.key}"} if model.key else {}
     timeout = ClientTimeout(total=None, sock_connect=20, sock_read=patience.first_byte_seconds)
     address = f"{model.base_url}/chat/completions"
-    async with http.post(address, json=body, headers=headers, timeout=timeout) as reply:
+    if not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    async with http.post(address, data=body, headers=headers, timeout=timeout) as reply:
         alive()
         if reply.status != 200:
             said = await at_most(reply.content, 65_536)
@@ -140,7 +157,7 @@ async def _once(
 
 async def _read(stream: StreamReader, patience: Patience, alive: Callable[[], None]) -> Answer:
     """A stream to its end, or to the cut. Raises ModelFailed if it breaks off before."""
-    answer = Answer()
+    answer, until = Answer(), time.monotonic() + patience.answer_seconds
     async for line in _lines(stream, patience.stalled_seconds):
         alive()
         if not line.startswith(b"data:"):
@@ -149,7 +166,7 @@ async def _read(stream: StreamReader, patience: Patience, alive: Callable[[], No
         if data == b"[DONE]":
             break
         answer.take(_json_object(data))
-        if answer.size > patience.answer_bytes:
+        if answer.size > patience.answer_bytes or time.monotonic() > until:
             return answer.cut()
     else:
         if not answer.finished:
@@ -179,15 +196,23 @@ async def _lines(stream: StreamReader, stalled_seconds: float) -> AsyncIterator[
 
 
 async def _back_off(attempt: int, retry_after: str, alive: Callable[[], None]) -> None:
-    """Wait as the server asked, else twice as long each time, with jitter; waiting is no silence of the agent's."""
-    try:
-        seconds = min(float(retry_after), 4 * LONGEST_WAIT)
-    except ValueError:
-        seconds = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.75, 1.25)
+    """Wait as the server asked, else twice as long each time; always a bit longer, so that many who were refused at
+    once do not come back at once. Waiting is no silence of the agent's."""
+    asked = _asked(retry_after)
+    seconds = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) if asked is None else asked
+    seconds *= random.uniform(1.0, 1.5)
     while seconds > 0:
         alive()
         await asyncio.sleep(min(seconds, 5.0))
         seconds -= 5.0
+
+
+def _asked(retry_after: str) -> float | None:
+    """The seconds of a Retry-After header, within reason; None for a date or for none."""
+    try:
+        return min(max(float(retry_after), 0.0), 4 * LONGEST_WAIT)
+    except ValueError:
+        return None
 
 
 def _from_whole(raw: bytes, patience: Patience) -> Answer:
@@ -206,9 +231,34 @@ def _from_whole(raw: bytes, patience: Patience) -> Answer:
     return answer.cut() if answer.size > patience.answer_bytes else answer
 
 
+def whole(answer: Answer) -> dict[str, Any]:
+    """An answer as one object, as a server sends it that does not stream."""
+    finish = "stop"
+    calls: dict[int, dict[str, Any]] = {}
+    for choice in (choice for piece in answer.pieces for choice in piece["choices"]):
+        delta = choice.get("delta") or {}
+        finish = choice.get("finish_reason") or finish
+        for call in delta.get("tool_calls") or []:
+            known = calls.setdefault(
+                call.get("index", 0), {"type": "function", "function": {"name": "", "arguments": ""}}
+            )
+            known["id"] = call.get("id") or known.get("id", "call")
+            for key in ("name", "arguments"):
+                known["function"][key] += (call.get("function") or {}).get(key) or ""
+    message = {
+        "role": "assistant",
+        "content": answer.text,
+        **({"tool_calls": list(calls.values())} if calls else {}),
+    }
+    return {
+        "id": "answer", "object": "chat.completion", "created": int(time.time()), "usage": dict(answer.usage),
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+    }  # fmt: skip
+
+
 def _json_object(raw: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(raw)
+        found = json.loads(raw.decode())  # bytes would be searched for their encoding, at a fifth of the cost
     except ValueError:
         raise ModelFailed("the model's server sent broken JSON", 502) from None
     if not isinstance(found, dict):
