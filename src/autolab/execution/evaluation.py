@@ -20,18 +20,16 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from .measurement import Measurement
+    from .phase import Ending
 
 RESULT_LIMIT = 1 << 20  # bytes
 ABSURD = 1e100  # no measurement is that large, and sums of such would overflow
 STATUSES = ("ok", "nan", "illegal", "crash", "oom", "gate_missed")  # that an evaluator may report
 
 
-def evaluate(measurement: Measurement) -> None:
+def evaluate(measurement: Measurement) -> NoReturn:
     """Run the evaluator and raise the Outcome that it reports."""
     spec, bundle = measurement.spec, measurement.bundle
-    stage = spec["stage"]
-    longer = 1 if stage == "screen" else 4  # the others look at more
-    cpu = measurement.budget.get("eval_cpu_seconds")
     scorer_env = measurement.clean_environment("/tmp" if measurement.sandboxed else bundle.scratch)
     scorer_env["AUTOLAB_ARTIFACT"] = sandbox.ARTIFACT if measurement.sandboxed else bundle.collected
     if measurement.sandboxed:
@@ -47,39 +45,60 @@ def evaluate(measurement: Measurement) -> None:
         prefix = sandbox.launch_prefix(measurement.bwrap, args_file, filter_file)
     else:
         prefix = sandbox.plain_prefix(bundle.workspace, scorer_env)
-    result = os.path.join(bundle.evaluation, "result.json")
+    env = {**environment(measurement), "AUTOLAB_SCORER": output.to_json(prefix)}
+    measurement.log.begin_phase("evaluate")
+    ending = run_phase(
+        measurement.command("evaluate"),
+        env=env,
+        cwd=bundle.pristine,
+        limits=limits_of(measurement),
+        rlimits=measurement.rlimits(training=False),
+        cpus=spec.get("cpus"),
+        log=measurement.log,
+        signals=measurement.signals,
+    )
+    raise_reported(measurement, ending)
+
+
+def environment(measurement: Measurement) -> dict[str, str]:
+    """The variables of the evaluator, but for the way to start a scorer."""
+    spec, bundle = measurement.spec, measurement.bundle
     env = measurement.clean_environment(os.environ.get("HOME", "/tmp"))
     env.update(
         PYTHONDONTWRITEBYTECODE="1",  # nothing may appear beside the protected files
-        AUTOLAB_RESULT=result,
+        AUTOLAB_RESULT=_result(measurement),
         AUTOLAB_ARTIFACT=bundle.collected,
-        AUTOLAB_SCORER=output.to_json(prefix),
-        AUTOLAB_STAGE=stage,
+        AUTOLAB_STAGE=spec["stage"],
         AUTOLAB_EVAL_SEED=str(spec["eval_seed"]),
         AUTOLAB_SECRET=spec["secret"],
         AUTOLAB_TASK=output.to_json({"metric": spec["metric"], "budget": measurement.budget}),
     )
     if spec["data"]:
         env["AUTOLAB_DATA"] = spec["data"]
-    measurement.log.begin_phase("evaluate")
-    ending = run_phase(
-        measurement.command("evaluate"),
-        env=env,
-        cwd=bundle.pristine,
-        limits=Limits(
-            wall=measurement.budget["eval_seconds"] * longer,
-            cpu=None if cpu is None else cpu * longer,
-            idle=None,
-            memory=measurement.memory,
-            processes=measurement.budget["processes"] + 4,
-            disk=None,
-            writable=[],
-        ),
-        rlimits=measurement.rlimits(training=False),
-        cpus=spec.get("cpus"),
-        log=measurement.log,
-        signals=measurement.signals,
+    return env
+
+
+def limits_of(measurement: Measurement) -> Limits:
+    """What the evaluation may use."""
+    longer = 1 if measurement.spec["stage"] == "screen" else 4  # the others look at more
+    cpu = measurement.budget.get("eval_cpu_seconds")
+    return Limits(
+        wall=measurement.budget["eval_seconds"] * longer,
+        cpu=None if cpu is None else cpu * longer,
+        idle=None,
+        memory=measurement.memory,
+        processes=measurement.budget["processes"] + 4,
+        disk=None,
+        writable=[],
     )
+
+
+def _result(measurement: Measurement) -> str:
+    return os.path.join(measurement.bundle.evaluation, "result.json")
+
+
+def raise_reported(measurement: Measurement, ending: Ending) -> NoReturn:
+    """Raise the Outcome of an evaluation that has ended: what it reports, or why it failed."""
     measurement.note("eval", ending)
     if ending.verdict is not None:
         status, cause = ending.verdict
@@ -91,13 +110,13 @@ def evaluate(measurement: Measurement) -> None:
     except Outcome as outcome:
         status = "oom" if outcome.status == "oom" else "crash"
         raise Outcome(status, f"evaluator left no result: {outcome.cause}") from None
-    reported = read_small(result, RESULT_LIMIT)
+    reported = read_small(_result(measurement), RESULT_LIMIT)
     if reported is None:
         raise Outcome("crash", "evaluator left no result")
-    _raise_reported(measurement, reported)
+    _raise_result(measurement, reported)
 
 
-def _raise_reported(measurement: Measurement, reported: bytes) -> NoReturn:
+def _raise_result(measurement: Measurement, reported: bytes) -> NoReturn:
     """Check the evaluator's result file and raise its Outcome."""
     try:
         result = output.parse_json(reported)

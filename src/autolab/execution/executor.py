@@ -115,9 +115,17 @@ class LocalExecutor:
                 continue
             if result is not None and result.id == measurement.id:
                 found.append(finished(measurement, result, 0))
-        for left in self.runs.iterdir():
-            _remove(left)
+        sweep(self.runs)
         return found
+
+
+def sweep(runs: Path, keep: str = "") -> None:
+    """Kill and remove whatever an earlier process of the lab left in `runs`, but for the folder `keep`."""
+    if runs.is_dir():
+        reap_orphans(runs)
+        for left in runs.iterdir():
+            if left.name != keep:
+                _remove(left)
 
 
 def stage_bundle(

@@ -33,9 +33,12 @@ DATA_SLACK = 512 * MB  # RLIMIT_DATA above the memory budget: the polled limit s
 
 
 class Measurement:
-    """Its spec, its bundle, what is known so far, and what each of its processes is given."""
+    """Its spec, its bundle, what is known so far, and what each of its processes is given.
 
-    def __init__(self, spec: dict[str, Any], bundle: Bundle, signals: Signals) -> None:
+    `machine` is what this machine is, if the caller knows it already.
+    """
+
+    def __init__(self, spec: dict[str, Any], bundle: Bundle, signals: Signals, machine: str = "") -> None:
         self.spec, self.bundle, self.signals = spec, bundle, signals
         self.budget: dict[str, Any] = spec["budget"]
         self.log = Log()
@@ -56,15 +59,19 @@ class Measurement:
             "signal": None,
             "clock": None,
             "curve": [],
-            "machine": describe(gpu=self.gpu),
+            "machine": machine or describe(gpu=self.gpu),
         }
-        self.bwrap = ""
+        self.bwrap = ""  # the program that a sandboxed process is started through
+        self.overlay: list[tuple[str, str]] = []
+
+    def find_sandbox(self) -> None:
+        """What the sandboxes are built with. Raises Outcome or SandboxError."""
         if self.sandboxed:
             found = sandbox.find_bubblewrap()
             if found is None:
                 raise Outcome("infra_error", "bubblewrap is not installed on this machine")
             self.bwrap = found
-        self.overlay = sandbox.read_overlay(spec["data"])
+        self.overlay = sandbox.read_overlay(self.spec["data"])
 
     def run(self) -> NoReturn:
         """All phases in order; ends by raising Outcome or Stopped."""
@@ -87,7 +94,6 @@ class Measurement:
         except Outcome:
             self._check_nothing_forged("during evaluation")
             raise
-        raise AssertionError("an evaluation always has an outcome")
 
     def _check_nothing_forged(self, when: str) -> None:
         self.bundle.check_protected(self.spec["protected"], when)
@@ -119,19 +125,7 @@ class Measurement:
 
     def clean_environment(self, home: str) -> dict[str, str]:
         """What every process of a trial gets: no variable of the lab's own environment is passed on."""
-        python = os.path.dirname(self.spec["python"])
-        env = {
-            "PATH": f"{python}:/usr/local/bin:/usr/bin:/bin",
-            "HOME": home,
-            "LANG": "C.UTF-8",
-            "PYTHONHASHSEED": "0",
-            "AUTOLAB_PROFILE": self.spec["profile"],
-        }
-        if not self.gpu:
-            for name in ("OMP", "MKL", "OPENBLAS"):
-                env[f"{name}_NUM_THREADS"] = "1"
-        env.update(self.spec.get("environment") or {})
-        return env
+        return clean_environment(self.spec, home)
 
     def sandbox_arguments(self, *, training: bool, env: dict[str, str]) -> list[str]:
         spec, bundle = self.spec, self.bundle
@@ -157,7 +151,7 @@ class Measurement:
         peak = round(ending.peak_memory / MB, 1)
         self.facts["peak_memory_mb"] = max(self.facts["peak_memory_mb"], peak)
         if phase == "train":
-            code, name = process_tree.exit_of(ending.status, self.sandboxed)
+            code, name = process_tree.exit_of(ending.status, bool(self.bwrap))
             self.facts["exit_code"], self.facts["signal"] = code, name
 
     def raise_for_exit(self, ending: Ending, in_sandbox: bool) -> None:
@@ -184,6 +178,23 @@ class Measurement:
         return output.failure_line(output.scrub(self.log.phase_text()), own_files)
 
 
+def clean_environment(spec: dict[str, Any], home: str) -> dict[str, str]:
+    """What every process of a trial with this spec gets; see Measurement.clean_environment."""
+    python = os.path.dirname(spec["python"])
+    env = {
+        "PATH": f"{python}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": home,
+        "LANG": "C.UTF-8",
+        "PYTHONHASHSEED": "0",
+        "AUTOLAB_PROFILE": spec["profile"],
+    }
+    if not spec["gpu"]:
+        for name in ("OMP", "MKL", "OPENBLAS"):
+            env[f"{name}_NUM_THREADS"] = "1"
+    env.update(spec.get("environment") or {})
+    return env
+
+
 def measure(root: str, signals: Signals, cpus: list[int] | None, gpu: str | None) -> None:
     """Run the bundle and write its result. Raises Stopped, in which case there is no result."""
     bundle = Bundle(root)
@@ -201,6 +212,7 @@ def measure(root: str, signals: Signals, cpus: list[int] | None, gpu: str | None
             if gpu is not None:
                 spec["environment"] = {**(spec.get("environment") or {}), "CUDA_VISIBLE_DEVICES": gpu}
             measurement = Measurement(spec, bundle, signals)
+            measurement.find_sandbox()
             measurement.run()
         except (Outcome, Stopped):
             raise
@@ -214,18 +226,25 @@ def measure(root: str, signals: Signals, cpus: list[int] | None, gpu: str | None
     except Outcome as outcome:
         log = measurement.log if measurement else Log()
         facts = measurement.facts if measurement else {}
-        text = output.scrub(log.text())
-        result = {
-            "id": spec.get("id", ""),
-            "status": outcome.status,
-            "cause": output.one_line(outcome.cause),
-            **facts,
-            "evidence": "measured" if (spec.get("commands") or {}).get("evaluate") else "self_reported",
-            "host": os.uname().nodename,
-            "sandbox": spec.get("sandbox", "none"),
-            "started_at": started,
-            "finished_at": time.time(),
-            "log_excerpt": text.encode("utf-8", "replace")[-EXCERPT:].decode("utf-8", "ignore"),
-        }
-        write_atomically(bundle.log, text.encode("utf-8", "replace"), durable=False)
+        text = output.scrub(log.text()).encode("utf-8", "replace")
+        write_atomically(bundle.log, text, durable=False)
+        result = result_of(outcome, spec, facts, text, started)
         write_atomically(bundle.result, output.to_json(result).encode(), durable=True)
+
+
+def result_of(
+    outcome: Outcome, spec: dict[str, Any], facts: dict[str, Any], log: bytes, started: float
+) -> dict[str, Any]:
+    """What measurement.json holds; `log` is safe to show, `started` a time as of time.time()."""
+    return {
+        "id": spec.get("id", ""),
+        "status": outcome.status,
+        "cause": output.one_line(outcome.cause),
+        **facts,
+        "evidence": "measured" if (spec.get("commands") or {}).get("evaluate") else "self_reported",
+        "host": os.uname().nodename,
+        "sandbox": spec.get("sandbox", "none"),
+        "started_at": started,
+        "finished_at": time.time(),
+        "log_excerpt": log[-EXCERPT:].decode("utf-8", "ignore"),
+    }

@@ -67,6 +67,13 @@ class Signals:
             raise Stopped
         return ready
 
+    def forget(self, descriptor: int) -> None:
+        """Wait for this descriptor no more."""
+        try:  # noqa: SIM105  (contextlib takes a millisecond to import)
+            self.poll.unregister(descriptor)
+        except KeyError:
+            pass
+
     def wait_for_child(self, seconds: float) -> None:
         """Return when a child exits, at the latest after `seconds`; deaf to requests to stop."""
         if self._children_only.poll(math.ceil(seconds * 1000)):
@@ -99,36 +106,72 @@ def run_phase(
     `once_started` is called while the command starts up; for the rest see process_tree.spawn. Raises
     Stopped (everything is dead then, too).
     """
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
+
+    def start(output: int) -> int:
+        return process_tree.spawn(
+            argv,
+            env=env,
+            cwd=cwd,
+            output=output,
+            limits=rlimits,
+            cpus=cpus,
+            keep=keep,
+            dies_with_us=dies_with_us,
+        )
+
     tree = process_tree.ProcessTree(len(cpus) if cpus else os.cpu_count() or 1)
-    began = time.monotonic()
+    return follow(start, tree, limits, log, signals, once_started)
+
+
+def follow(
+    start: Callable[[int], int],
+    tree: process_tree.ProcessTree,
+    limits: Limits,
+    log: Log,
+    signals: Signals,
+    once_started: Callable[[], object] | None = None,
+) -> Ending:
+    """Have `start(output)` begin a process that writes to that descriptor, and is the root of `tree`; see it to its
+    end or to a limit, and everything of it dead.
+
+    Raises Stopped (everything is dead then, too).
+    """
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(reader, False)
+        began = time.monotonic()
+        try:
+            pid = start(writer)
+        finally:
+            os.close(writer)
+        if once_started is not None:
+            once_started()
+        return _follow_to_its_end(pid, tree, limits, log, signals, reader, began)
+    finally:
+        os.close(reader)
+
+
+def _follow_to_its_end(
+    pid: int,
+    tree: process_tree.ProcessTree,
+    limits: Limits,
+    log: Log,
+    signals: Signals,
+    reader: int,
+    began: float,
+) -> Ending:
     ending = Ending()
-    pid = process_tree.spawn(
-        argv,
-        env=env,
-        cwd=cwd,
-        output=writer,
-        limits=rlimits,
-        cpus=cpus,
-        keep=keep,
-        dies_with_us=dies_with_us,
-    )
-    os.close(writer)
-    if once_started is not None:
-        once_started()
     signals.poll.register(reader, select.POLLIN)
     try:
         ending.verdict = _watch(pid, tree, limits, log, reader, signals, began)
         ending.seconds = time.monotonic() - began
     finally:
-        signals.poll.unregister(reader)
+        signals.forget(reader)
         dead = tree.kill(signals.wait_for_child, at_once=ending.verdict is not None or pid not in tree.exits)
     if not dead:
         raise Outcome("infra_error", "a process of the trial could not be killed")
     while _read_some(reader, log):
         pass
-    os.close(reader)
     ending.status = tree.exits[pid]
     ending.cpu_seconds = tree.cpu_seconds
     ending.peak_memory = tree.peak_memory
@@ -154,7 +197,7 @@ def _watch(
         ready = signals.wait(min(next_check, deadline) - now)
         if reader in ready:
             if not _read_some(reader, log):
-                signals.poll.modify(reader, 0)
+                signals.forget(reader)  # it would be ready for ever
             if log.total > flood:
                 return "crash", f"log flood: more than {LOG_LIMIT // MB} MB of output"
         tree.reap()

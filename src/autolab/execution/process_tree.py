@@ -66,32 +66,43 @@ def spawn(
     if pid:
         return pid
     try:
-        os.setsid()
-        if dies_with_us:
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we could ask to die with it
-            os._exit(127)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        _close_others(keep)
+        begin_child(parent if dies_with_us else 0, output, keep)
         for number in range(1, signal.NSIG):
             if number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGXFSZ):
                 signal.signal(number, signal.SIG_DFL)
-        _volunteer_for_oom_killer()
         if cpus:
             os.sched_setaffinity(0, cpus)
-        for which, value in limits.items():
-            _, hard = resource.getrlimit(which)
-            if hard != resource.RLIM_INFINITY:
-                value = min(value, hard)
-            resource.setrlimit(which, (value, value))
+        set_limits(limits)
         os.chdir(cwd)
         os.execve(argv[0] if "/" in argv[0] else _which(argv[0], env), argv, env)
     except BaseException as error:
         os.write(2, f"cannot start {argv[0]}: {error}\n".encode(errors="replace"))
     finally:
         os._exit(127)
+
+
+def begin_child(parent: int, output: int, keep: tuple[int, ...] = ()) -> None:
+    """In a process that was just forked: a session of its own, nothing to read, output to `output`, no other descriptor
+    but those in `keep`, and death with `parent`, unless that is 0."""
+    os.setsid()
+    if parent:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before we could ask to die with it
+            os._exit(127)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    _close_others(keep)
+    _volunteer_for_oom_killer()
+
+
+def set_limits(limits: dict[int, int]) -> None:
+    """Bind this process to {resource.RLIMIT_*: value}, or to what it has if that is less."""
+    for which, value in limits.items():
+        _, hard = resource.getrlimit(which)
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        resource.setrlimit(which, (value, value))
 
 
 def _close_others(keep: tuple[int, ...]) -> None:

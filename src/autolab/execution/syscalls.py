@@ -71,30 +71,38 @@ _SPECIAL_FILES = {
     "x86_64": {"symlink": 88, "symlinkat": 266, "mknod": 133, "mknodat": 259},
     "aarch64": {"symlinkat": 36, "mknodat": 33},
 }
+_SOCKET = {"x86_64": 41, "aarch64": 198}
 _MADV_COLD, _MADV_PAGEOUT = 20, 21
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF: ld [k], jeq, jge, ret
 _NR, _ARCH, _ADVICE = 0, 4, 32  # offsets in struct seccomp_data; the last is the third argument
 _ALLOW, _DENY = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ERRNO with EPERM
 
 
-def seccomp_filter(machine: str | None = None, *, special_files: bool = True) -> bytes | None:
+def seccomp_filter(
+    machine: str | None = None, *, special_files: bool = True, sockets: bool = True
+) -> bytes | None:
     """The filter as bubblewrap's --seccomp reads it, or None on a kind of machine that we have no table of.
 
-    Without `special_files` no symbolic link, pipe or device can be made, only plain files and folders.
+    Without `special_files` no symbolic link, pipe or device can be made, only plain files and folders. Without
+    `sockets` there are only pairs of connected ones: for sandboxes that share the namespace of their network.
     """
     machine = machine or os.uname().machine
     table = _TABLES.get(machine)
     if table is None:
         return None
     arch, madvise, calls = table
-    numbers = sorted([*calls.values(), *(() if special_files else _SPECIAL_FILES[machine].values())])
+    denied = [*calls.values()]
+    if not special_files:
+        denied += _SPECIAL_FILES[machine].values()
+    if not sockets:
+        denied.append(_SOCKET[machine])
     # each line: (code, value, where to go if true, if false); None: the next line
     lines: list[tuple[int, int, str | None, str | None]] = [
         (_LOAD, _ARCH, None, None),
         (_EQUAL, arch, None, "deny"),  # 32-bit calls have other numbers
         (_LOAD, _NR, None, None),
         (_AT_LEAST, 0x40000000, "deny", None),  # so have those of x32
-        *((_EQUAL, number, "deny", None) for number in numbers),
+        *((_EQUAL, number, "deny", None) for number in sorted(denied)),
         (_EQUAL, madvise, None, "allow"),
         (_LOAD, _ADVICE, None, None),
         (_EQUAL, _MADV_COLD, "deny", None),

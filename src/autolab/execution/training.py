@@ -18,11 +18,12 @@ from .syscalls import seccomp_filter
 TYPE_CHECKING = False  # as in typing, whose import would take long
 if TYPE_CHECKING:
     from .measurement import Measurement
+    from .phase import Ending
 
 
 def train(measurement: Measurement) -> None:
     """Run the training command. Raises Outcome unless it ended well by itself."""
-    env = _environment(measurement)
+    env = environment(measurement)
     argv = measurement.command("train")
     keep: tuple[int, ...] = ()
     status_reader = gate = -1
@@ -62,17 +63,7 @@ def train(measurement: Measurement) -> None:
             argv,
             env=env,
             cwd=measurement.bundle.workspace,
-            limits=Limits(
-                wall=measurement.budget["wall_seconds"],
-                cpu=measurement.cpu_limit(),
-                idle=measurement.budget["idle_seconds"],
-                memory=measurement.memory,
-                # bubblewrap itself is two processes.
-                processes=measurement.budget["processes"] + (2 if measurement.sandboxed else 0),
-                disk=measurement.disk,
-                writable=writable,
-                curve=curve,
-            ),
+            limits=limits_of(measurement, writable, curve),
             rlimits=measurement.rlimits(training=True),
             cpus=measurement.spec.get("cpus"),
             keep=keep,
@@ -84,17 +75,7 @@ def train(measurement: Measurement) -> None:
     finally:
         for descriptor in keep:
             os.close(descriptor)
-    measurement.note("train", ending)
-    curve.objection()  # what is left to read; a run that came to its end is not stopped any more
-    measurement.facts["curve"] = curve.points
-    if ending.verdict is None and ending.cpu_seconds > (measurement.cpu_limit() or math.inf):
-        ending.verdict = "timeout", over_cpu(ending.cpu_seconds, measurement.cpu_limit() or math.inf)
-    if ending.verdict is None and ending.peak_memory > measurement.memory:
-        ending.verdict = "oom", over_memory(ending.peak_memory, measurement.memory)
-    left = over_disk(writable, measurement.disk)
-    ending.verdict = ending.verdict or left
-    if ending.verdict is not None:
-        raise Outcome(*ending.verdict)
+    raise_for_limits(measurement, ending, writable, curve)
     if status_reader >= 0:
         with os.fdopen(status_reader, "rb") as file:
             started = b'"exit-code"' in file.read()
@@ -107,7 +88,40 @@ def train(measurement: Measurement) -> None:
     measurement.raise_for_exit(ending, measurement.sandboxed)
 
 
-def _environment(measurement: Measurement) -> dict[str, str]:
+def limits_of(measurement: Measurement, writable: list[str], curve: curves.Curve) -> Limits:
+    """What training may use; it writes to the folders `writable`."""
+    return Limits(
+        wall=measurement.budget["wall_seconds"],
+        cpu=measurement.cpu_limit(),
+        idle=measurement.budget["idle_seconds"],
+        memory=measurement.memory,
+        # bubblewrap itself is two processes.
+        processes=measurement.budget["processes"] + (2 if measurement.bwrap else 0),
+        disk=measurement.disk,
+        writable=writable,
+        curve=curve,
+    )
+
+
+def raise_for_limits(
+    measurement: Measurement, ending: Ending, writable: list[str], curve: curves.Curve
+) -> None:
+    """Note how training ended. Raises Outcome if that was at a limit, or beyond one that was noticed too late."""
+    measurement.note("train", ending)
+    curve.objection()  # what is left to read; a run that came to its end is not stopped any more
+    measurement.facts["curve"] = curve.points
+    if ending.verdict is None and ending.cpu_seconds > (measurement.cpu_limit() or math.inf):
+        ending.verdict = "timeout", over_cpu(ending.cpu_seconds, measurement.cpu_limit() or math.inf)
+    if ending.verdict is None and ending.peak_memory > measurement.memory:
+        ending.verdict = "oom", over_memory(ending.peak_memory, measurement.memory)
+    left = over_disk(writable, measurement.disk)
+    ending.verdict = ending.verdict or left
+    if ending.verdict is not None:
+        raise Outcome(*ending.verdict)
+
+
+def environment(measurement: Measurement) -> dict[str, str]:
+    """The variables of the training command."""
     spec, bundle, budget = measurement.spec, measurement.bundle, measurement.budget
     env = measurement.clean_environment("/tmp" if measurement.sandboxed else bundle.scratch)
     env["AUTOLAB_ARTIFACT"] = sandbox.ARTIFACT if measurement.sandboxed else bundle.artifact

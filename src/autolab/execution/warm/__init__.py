@@ -1,0 +1,1 @@
+"""Measurements of a millisecond: candidates and evaluations are forked from processes that are warm already."""

@@ -1,0 +1,213 @@
+"""Where cheap measurements run: this machine, in processes that are forked from warm ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from autolab.errors import LabError
+from autolab.execution.bundle import (
+    MeasurementResult,
+    evaluator_stage,
+    infra_error,
+    parse_result,
+    spec_for,
+)
+from autolab.execution.data import Data
+from autolab.execution.executor import finished, sweep
+from autolab.execution.local import Slot, discover_slots
+from autolab.execution.measurement import clean_environment
+from autolab.execution.sandbox import available
+from autolab.execution.syscalls import seccomp_filter
+from autolab.execution.warm import script
+from autolab.execution.warm.pool import Gone, Lane, Pool
+from autolab.ledger.records import Measurement
+from autolab.program.hashing import Files
+from autolab.task import Task
+
+_FOLDER = "warm"
+
+
+class WarmExecutor:
+    """This machine: one lane for each core, `slots` measurements handed over at once.
+
+    More slots than cores keep the lanes busy while the lab is; every measurement still has a core of its own, and its
+    time begins when it has.
+    """
+
+    name = "local"
+
+    def __init__(
+        self, runs: Path, task: Task, protected: Files, data: Data, secret: str, slots: int | None = None
+    ) -> None:
+        """Raises LabError, one line, for what would keep every measurement from starting."""
+        self.runs, self.task = runs, task
+        self.notice: Callable[[str], None] = lambda text: None
+        cores = discover_slots(None if slots is None else min(slots, len(os.sched_getaffinity(0))))
+        count = len(cores) if slots is None else slots
+        self.slots: list[Slot] = [Slot(i, cores[i % len(cores)].cpus) for i in range(count)]
+        _check(task, protected)
+        base = spec_for(
+            task,
+            id="",
+            seed=0,
+            eval_seed=0,
+            stage="screen",
+            secret=secret,
+            sandbox="bubblewrap",
+            data=data.directory,
+        )
+        self._setting: dict[str, Any] = {
+            "spec": {**vars(base), "protected": list(protected)},
+            "protected": dict(protected),
+            "warm": list(task.warm or ()),
+            "lanes": [list(core.cpus) for core in cores],
+        }
+        self._staged: dict[str, tuple[Files, dict[str, Any] | None]] = {}
+        self._waiting: deque[asyncio.Future[Lane]] = deque()
+        self._free: list[Lane] = []
+        self._pool = self._start()
+
+    def _start(self) -> Pool:
+        folder = self.runs.resolve() / _FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        home = os.environ.get("HOME", "/tmp")
+        pool = Pool(folder, self._setting, clean_environment(self._setting["spec"], home))
+        for lane in pool.lanes:
+            self._give(lane)
+        return pool
+
+    def stage(self, measurement: Measurement, program: Files, pace: dict[str, Any] | None = None) -> Path:
+        """Keep what is to be measured at hand; the answer names it, and is no folder."""
+        if measurement.stage == "certify":
+            spec_for(
+                self.task,
+                id="",
+                seed=0,
+                eval_seed=0,
+                stage="certify",
+                secret="",
+                sandbox="bubblewrap",
+                data=None,
+            )
+        if set(program) != set(self.task.editable):
+            odd = sorted(set(program) ^ set(self.task.editable))
+            raise LabError(f"a program must be exactly the editable files; {odd[0]!r} is missing or too many")
+        self._staged[measurement.id] = program, pace
+        return self.runs / measurement.id
+
+    async def run(self, bundle: Path, measurement: Measurement, slot: Slot) -> Measurement:
+        """Measure on the next free lane."""
+        program, pace = self._staged[measurement.id]
+        request = {
+            "id": measurement.id,
+            "program": dict(program),
+            "seed": measurement.seed,
+            "eval_seed": measurement.eval_seed,
+            "stage": evaluator_stage(measurement.stage),
+            "band": measurement.band,
+            "pace": None if pace is None else json.dumps(pace),
+        }
+        return finished(measurement, await self._result(measurement.id, request), slot.index)
+
+    async def _result(self, id: str, request: dict[str, Any]) -> MeasurementResult:
+        lane = await self._lane()
+        try:
+            return parse_result(await lane.ask(request), "the pool")
+        except Gone:
+            return infra_error(id, f"the warm processes died: {self._renew(lane)}"[:200])
+        except LabError as error:
+            return infra_error(id, str(error)[:200])
+        finally:
+            if lane in self._pool.lanes:
+                self._give(lane)
+
+    async def _lane(self) -> Lane:
+        """The next lane that is free."""
+        if self._free:
+            return self._free.pop()
+        turn: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give(turn.result())
+            raise
+
+    def _give(self, lane: Lane) -> None:
+        """Let the next one have a lane."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(lane)
+                return
+        self._free.append(lane)
+
+    def _renew(self, lane: Lane) -> str:
+        """Start a new pool if the lane's is the present one; what that one said when it died. Raises LabError."""
+        pool = self._pool
+        if lane not in pool.lanes:
+            return "with another measurement"
+        pool.close()
+        self._free.clear()
+        self._pool = self._start()
+        return pool.last_words()
+
+    def clear(self, measurement: Measurement) -> None:
+        """Forget the program of a measurement that is in the ledger."""
+        self._staged.pop(measurement.id, None)
+
+    def wind_down(self) -> None:
+        """Nothing: no measurement waits for anything but a core."""
+
+    def adopt(self, waiting: Sequence[Measurement]) -> list[Measurement]:
+        """Nothing: what an earlier process of this lab was measuring died with it, and is measured again."""
+        sweep(self.runs, keep=_FOLDER)
+        return []
+
+
+def can_be_warm(task: Task) -> bool:
+    """Whether this machine and the task's profile allow what its key `warm` asks for."""
+    return (
+        task.warm is not None
+        and task.kind == "cpu"
+        and task.objective == "metric"
+        and available()[0] == "bubblewrap"
+        and seccomp_filter()
+        is not None  # the candidates share a network's namespace: without it, they could talk
+    )
+
+
+def _check(task: Task, protected: Files) -> None:
+    """Raise LabError for a task whose commands no forked process can be."""
+    for name in ("train", "evaluate"):
+        argv = getattr(task.commands, name)
+        if argv is None:
+            continue
+        try:
+            command = script.Command(list(argv))
+        except ValueError as problem:
+            raise LabError(
+                f"a warm measurement cannot run commands.{name}: {problem}",
+                where="task.yaml",
+                mend="use [python, SCRIPT, …], or remove the key `warm`",
+            ) from None
+        if command.script not in (*task.editable, *task.protected):
+            raise LabError(
+                f"commands.{name} runs {command.script!r}, which is no file of the task",
+                where="task.yaml",
+                mend="name it in `editable` or `protected`",
+            )
+    scorer = next((name for name, text in protected.items() if "AUTOLAB_SCORER" in text), None)
+    if scorer is not None:
+        raise LabError(
+            f"{scorer} asks for a scorer, which a warm measurement has not",
+            where="task.yaml: warm",
+            mend="let the evaluator read numbers from the artifact, or remove the key `warm`",
+        )
