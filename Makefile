@@ -2,13 +2,14 @@
 #   make demo    set-up, then a real search on the default task, ending in a table and a picture
 #   make test    the fast test suite
 # Agents need OpenCode as well: `make opencode` installs it into tools/ with npm; `make test-agents` tests with it.
-# `make test-hub` tests papers, jobs, data and publishing against a Hub that runs in the tests.
+# `make test-hub` tests papers, jobs, data and publishing against a Hub that runs in the tests; `make test-ray` tests a
+# cluster, a Ray on this machine.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_TRIALS ?= 12
 
-.PHONY: demo test test-hub test-agents test-slow lint setup system opencode bench clean
+.PHONY: demo test test-hub test-ray test-agents test-slow lint setup system opencode bench clean
 
 demo: setup
 	$(BIN)/autolab run --new --trials $(DEMO_TRIALS)
@@ -16,10 +17,13 @@ demo: setup
 	@echo "research_results.tsv, research_live_master.json and results/*/staircase.png are yours to look at."
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow and not opencode and not hub"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not opencode and not hub and not ray"
 
 test-hub: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m hub
+
+test-ray: setup
+	$(BIN)/python -m pytest -m ray
 
 test-agents: setup opencode
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m opencode

@@ -6,9 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from autolab.cli.executors import Place, job_settings, kept_settings, slot_count
+from autolab.cli.executors import Place, gpus_at, job_settings, kept_settings, ray_settings, slot_count
 from autolab.errors import LabError
-from autolab.execution.local import visible_gpus
 from autolab.execution.sandbox import available
 from autolab.lab import Lab, begin_campaign, current_key, read_files, resume_campaign
 from autolab.ledger.records import TrialState
@@ -37,6 +36,10 @@ def new_campaign(
         hardware = settings.hardware
         try_account(settings, load_task(root, chosen).budget, max_usd)  # before a campaign begins
         config |= {"jobs": dataclasses.asdict(settings), "max_usd": max_usd}
+    elif place.on_ray:
+        cluster = ray_settings(root, chosen, place)
+        hardware = cluster.hardware
+        config |= {"ray": dataclasses.asdict(cluster)}
     width = slot_count(root, chosen, place, slots)
     config = {"seed": 0, "window": 2 * width + 1, **config}
     return begin_campaign(root, ledger, name=None, profile=chosen, config=config, hardware=hardware)
@@ -72,8 +75,7 @@ def earlier_campaign(root: Path, ledger: Ledger, profile: str | None, place: Pla
 def default_profile(root: Path, place: Place) -> str:
     """`gpu` where the machine has one and the task has such a profile."""
     task = load_task(root)
-    there = not (place.flavor or "").startswith("cpu-") if place.remote else bool(visible_gpus())
-    return "gpu" if "gpu" in task.profiles and there else "cpu"
+    return "gpu" if "gpu" in task.profiles and gpus_at(place) else "cpu"
 
 
 def warnings(lab: Lab) -> list[str]:
@@ -83,6 +85,11 @@ def warnings(lab: Lab) -> list[str]:
     if text:
         found.append(text)
     mode, reason = available()
+    if "ray" in lab.campaign.config:
+        mode, reason = (
+            lab.campaign.config["ray"]["sandbox"],
+            "a node of the cluster has no bubblewrap that works",
+        )
     if mode == "none" and "jobs" not in lab.campaign.config:
         found.append(f"NO SANDBOX: {reason}. Trials can read your files and the network.")
     if "jobs" in lab.campaign.config and lab.campaign.config.get("max_usd") is None:

@@ -65,7 +65,7 @@ def _tools() -> list[tuple[str, str, str]]:
         else ("sandbox", "weak", f"{reason}; trials run with limits only, and every record says so")
     )
     found = [sandbox]
-    for module, use in (("torch", "the default task"), ("matplotlib", "figures")):
+    for module, use in (("torch", "the default task"), ("matplotlib", "figures"), ("ray", "Ray clusters")):
         there = importlib.util.find_spec(module) is not None
         found.append(
             (module, "ok" if there else "weak", f"{'there' if there else 'missing'}: needed for {use}")

@@ -128,22 +128,29 @@ def take_result(
     found = _get(api, bucket, {name: f"out/{ticket}/{name}" for name in (RECEIPT, RESULT)})
     if len(found) < 2:
         raise NotYet
+    return agreed_result(found[RECEIPT], found[RESULT], ticket, bundle_sha256, measurement)
+
+
+def agreed_result(
+    receipt: bytes, result: bytes, ticket: str, bundle_sha256: str, measurement: str
+) -> MeasurementResult:
+    """The result that a receipt speaks of. Raises Forged if launch, bundle, hash and name do not agree."""
     try:
-        receipt = json.loads(found[RECEIPT])
-        said = (receipt["ticket"], receipt["bundle"], receipt["measurement"])
+        content = json.loads(receipt)
+        said = (content["ticket"], content["bundle"], content["measurement"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Forged("the receipt cannot be read") from None
     if said[:2] != (ticket, bundle_sha256):
         raise Forged("the receipt is of another launch or another bundle")
-    if said[2] != hashlib.sha256(found[RESULT]).hexdigest():
+    if said[2] != hashlib.sha256(result).hexdigest():
         raise Forged("the result's hash is not the one in the receipt")
     try:
-        result = parse_result(found[RESULT], RESULT)
+        found = parse_result(result, RESULT)
     except LabError as problem:
         raise Forged(problem.what) from None
-    if result.id != measurement:
-        raise Forged(f"the result is of {result.id[:60]!r}")
-    return result
+    if found.id != measurement:
+        raise Forged(f"the result is of {found.id[:60]!r}")
+    return found
 
 
 def last_words(api: HfApi, bucket: str, ticket: str) -> str:

@@ -105,16 +105,22 @@ def settle(bundle: str, data: str | None) -> None:
     pace = os.path.join(bundle, "pace.json")
     spec |= {"python": sys.executable, "sandbox": mode, "data": data}
     spec["pace"] = pace if os.path.exists(pace) else None
-    if data is not None and (command := spec["commands"].get("prepare")):
-        argv = [sys.executable, *command[1:]] if command[0] == "python" else command
-        own = {"AUTOLAB_DATA": data, "AUTOLAB_PROFILE": spec["profile"], "PYTHONDONTWRITEBYTECODE": "1"}
-        with (
-            tempfile.TemporaryDirectory() as scratch
-        ):  # what it writes beside the evaluator would be in the way
-            where = shutil.copytree(os.path.join(bundle, "pristine"), os.path.join(scratch, "files"))
-            subprocess.run(argv, cwd=where, env={**clean_environment(), **own}, check=True)
+    if data is not None:
+        finish_data(bundle, spec, data)
     with open(path, "w", encoding="utf-8") as file:
         json.dump(spec, file)
+
+
+def finish_data(bundle: str, spec: dict[str, Any], data: str) -> None:
+    """Run the task's own command on data that came from elsewhere; it adds what is only true of this machine."""
+    command = spec["commands"].get("prepare")
+    if not command:
+        return
+    argv = [sys.executable, *command[1:]] if command[0] == "python" else command
+    own = {"AUTOLAB_DATA": data, "AUTOLAB_PROFILE": spec["profile"], "PYTHONDONTWRITEBYTECODE": "1"}
+    with tempfile.TemporaryDirectory() as scratch:  # what it writes beside the evaluator would be in the way
+        where = shutil.copytree(os.path.join(bundle, "pristine"), os.path.join(scratch, "files"))
+        subprocess.run(argv, cwd=where, env={**clean_environment(), **own}, check=True)
 
 
 def sandbox_here() -> tuple[str, str]:
