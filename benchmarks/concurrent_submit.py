@@ -17,14 +17,13 @@ from toy import Instant, start, toy_lab
 
 from autolab.campaign.single import settle
 from autolab.cli.executors import local_executor
-from autolab.execution.executor import LocalExecutor
 from autolab.ledger.views import TABLE, read_table, write_views
 
 
 def submit(directory: Path, count: int, real: bool) -> int:
     """Open, propose, measure and judge `count` trials; how many were judged."""
     lab = start(directory)
-    local: LocalExecutor = local_executor(lab, 1)
+    local = local_executor(lab, 1)
     executor = local if real else NoProcess(local)
     judged = 0
     for _ in range(count):

@@ -245,9 +245,9 @@ class RandomSearch:
         self._rng = np.random.default_rng((seed, 99))
         self._seen: set[int] = set()
 
-    def assign(self, ordinal: int) -> tuple[str, str]:
-        """Any surface."""
-        return "worker", ""
+    async def consult(self, ticket: Ticket) -> str:
+        """Nothing: there is no model."""
+        return ""
 
     async def propose(self, ticket: Ticket) -> Proposal:
         """A random change whose program was not proposed before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,9 +27,9 @@ class Instant:
     name = "instant"
     ahead: int | None = None
 
-    def assign(self, ordinal: int) -> tuple[str, str]:
-        """Any surface."""
-        return "worker", ""
+    async def consult(self, ticket: Ticket) -> str:
+        """Nothing: there is no model."""
+        return ""
 
     async def propose(self, ticket: Ticket) -> Proposal:
         """Set RATE to a value that no other trial has."""
@@ -51,16 +51,18 @@ def toy_lab(task: str = TASK, train: str = TRAIN) -> Iterator[Path]:
         yield write_toy(Path(directory) / "toy", train=train, task=task)
 
 
-def fill(lab: Lab, count: int) -> None:
-    """Put `count` finished trials into the ledger, as a long campaign would have left them."""
+def fill(lab: Lab, count: int, texts: Callable[[int], str] = lambda i: f"RATE = {i}\n") -> None:
+    """Put `count` finished trials into the ledger, as a long campaign would have left them; `texts(i)` is the program
+    of the i-th."""
     ledger, campaign = lab.ledger, lab.campaign.id
+    worse = lab.task.sign * -0.1
     with ledger.transaction():
         first = next(ledger.sequence(campaign))
         done = ledger.finish_trial(
-            first.number, Status.OK, verdict=Verdict.CONFIRMED, score=1.4, interval=(1.39, 1.41)
+            first.number, Status.OK, verdict=Verdict.CONFIRMED, score=0.5, interval=(0.49, 0.51)
         )
         ledger.set_campaign(campaign, noise_sd=0.001)
-        ledger.promote(done, score=1.4, interval=(1.39, 1.41), gain=0.0, reason="baseline")
+        ledger.promote(done, score=0.5, interval=(0.49, 0.51), gain=0.0, reason="baseline")
         for i in range(count):
             opened = ledger.open_trial(
                 campaign,
@@ -72,10 +74,18 @@ def fill(lab: Lab, count: int) -> None:
             )
             edit = Edit.model_construct(path="train.py", search="RATE = 0.5", replace=f"RATE = {i}")
             proposal = Proposal(f"RATE {i}", (edit,))
-            ledger.queue_trial(opened.number, {"train.py": f"RATE = {i}\n"}, proposal)
+            ledger.queue_trial(opened.number, {"train.py": texts(i)}, proposal)
             measured = lab.needed(ledger.trial(opened.number), "screen")
             ledger.start_measurement(measured)
-            ledger.finish_measurement(measured.replace(status=Status.OK, score=1.5, sandbox="bubblewrap"))
+            score = 0.5 + worse * (1 + i / count)
+            metrics = {lab.task.metric.name: score}
+            done_now = measured.replace(status=Status.OK, score=score, metrics=metrics, sandbox="bubblewrap")
+            ledger.finish_measurement(done_now)
             ledger.finish_trial(
-                opened.number, Status.OK, verdict=Verdict.WORSE, score=1.5, interval=(1.49, 1.51), delta=-0.1
+                opened.number,
+                Status.OK,
+                verdict=Verdict.WORSE,
+                score=score,
+                interval=(score, score),
+                delta=-0.1,
             )

@@ -25,8 +25,8 @@ class Scripted:
         self.told: list[tuple[int, str]] = []
         self.seen: dict[int, int] = {}
 
-    def assign(self, ordinal: int) -> tuple[str, str]:
-        return "worker", ""
+    async def consult(self, ticket: Ticket) -> str:
+        return ""
 
     async def propose(self, ticket: Ticket) -> Proposal:
         step = ticket.ordinal - 1

@@ -22,6 +22,7 @@ from autolab.ledger.store import Ledger
 from autolab.program.edits import EditRefused, apply_edits
 from autolab.program.hashing import Files, program_id
 from autolab.program.preflight import preflight
+from autolab.search.novelty import described, queue, refusal
 from autolab.search.parent import choose_parent
 from autolab.task import Task, comparability_key, load_task
 
@@ -59,11 +60,29 @@ class Lab:
 
     # ask ------------------------------------------------------------------------------------------
 
-    def open_trial(self, *, role: str, agent: str, surface: str | None = None) -> Ticket:
-        """Reserve a trial and say what it branches from."""
+    def open_trial(
+        self,
+        *,
+        role: str,
+        agent: str,
+        surface: str | None = None,
+        parent: tuple[str, int] | None = None,
+    ) -> Ticket:
+        """Reserve a trial and say what it branches from; `parent` is a program and its trial, None the master."""
+        return self.ticket(self.reserve(role=role, agent=agent, surface=surface, parent=parent))
+
+    def reserve(
+        self,
+        *,
+        role: str,
+        agent: str,
+        surface: str | None = None,
+        parent: tuple[str, int] | None = None,
+    ) -> Trial:
+        """Reserve a trial that branches from `parent`, a program and its trial, or from the master."""
         with self.ledger.transaction():
-            program, trial = choose_parent(self.ledger, self.campaign.id)
-            opened = self.ledger.open_trial(
+            program, trial = parent or choose_parent(self.ledger, self.campaign.id)
+            return self.ledger.open_trial(
                 self.campaign.id,
                 role=role,
                 agent=agent,
@@ -72,9 +91,8 @@ class Lab:
                 parent_trial=trial,
                 executor=executor_name(self.campaign.config),
             )
-        return self.ticket(opened)
 
-    def ticket(self, trial: Trial) -> Ticket:
+    def ticket(self, trial: Trial, *, goal: str = "", model: str = "") -> Ticket:
         """What a proposer needs to know of an opened trial."""
         assert trial.parent_program is not None
         parent = trial.parent_trial
@@ -88,9 +106,17 @@ class Lab:
             guidance=tuple(text for _, text in self.ledger.guidance(self.campaign.id)),
             trial=trial.id,
             role=trial.role,
+            parent_trial=parent,
+            goal=goal,
+            model=model,
         )
 
     # tell -----------------------------------------------------------------------------------------
+
+    @property
+    def gated(self) -> bool:
+        """Whether what repeats another trial in other words, or on another parent, is refused (`search.novelty`)."""
+        return bool(self.campaign.config.get("novelty"))
 
     def submit(self, ticket: Ticket, proposal: Proposal) -> Trial:
         """Apply a proposal and check it. The trial comes back queued, or done if it may not run."""
@@ -98,9 +124,11 @@ class Lab:
         found = self._applied(ticket, proposal)
         if isinstance(found, tuple):
             return self.refuse(number, *found, proposal)
-        repeats = self.ledger.queue_trial(number, found, proposal)
-        if repeats is not None:
-            return self.refuse(number, Status.DUPLICATE, self._repeats(repeats, ticket, found))
+        claim = described(ticket.parent_files, found, proposal, gate=self.gated)
+        repeated = queue(self.ledger, number, found, proposal, claim, gate=self.gated)
+        if repeated is not None:
+            reason = repeated.text or self._repeats(repeated.trial, ticket, found)
+            return self.refuse(number, Status.DUPLICATE, reason)
         return self.ledger.trial(number)
 
     def objection(self, ticket: Ticket, proposal: Proposal) -> tuple[Status, str] | None:
@@ -109,7 +137,13 @@ class Lab:
         if isinstance(found, tuple):
             return found
         repeats = self.ledger.claimed_by(ticket.number, found)
-        return None if repeats is None else (Status.DUPLICATE, self._repeats(repeats, ticket, found))
+        if repeats is not None:
+            return Status.DUPLICATE, self._repeats(repeats, ticket, found)
+        if not self.gated:
+            return None
+        claim = described(ticket.parent_files, found, proposal, gate=True)
+        repeated = refusal(self.ledger, ticket.number, claim, proposal.move)
+        return None if repeated is None else (Status.DUPLICATE, repeated.text)
 
     def _applied(self, ticket: Ticket, proposal: Proposal) -> Files | tuple[Status, str]:
         try:
@@ -240,7 +274,7 @@ class Lab:
 
 def executor_name(config: Mapping[str, Any]) -> str:
     """Where a campaign with this configuration measures."""
-    return "hf-jobs" if "jobs" in config else "local"
+    return "hf-jobs" if "jobs" in config else "ray" if "ray" in config else "local"
 
 
 def open_lab(directory: Path, *, create: bool = False) -> Ledger:

@@ -11,28 +11,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from autolab.collaboration import Assignment, Collaboration, Setting
+from autolab.collaboration.single import Collaborators as Alone
 from autolab.errors import LabError
 from autolab.execution.executor import Executor, Unstarted
 from autolab.harness import Exhausted, Harness, NoProposal, Ticket
 from autolab.judging.course import advance
 from autolab.lab import Lab
 from autolab.ledger.agents import workspace
+from autolab.ledger.assignments import add_assignment, assignment
 from autolab.ledger.jobs import costs
 from autolab.ledger.records import PROMOTED, Measurement, Status, Trial, TrialState
 from autolab.ledger.views import write_views
 
+if TYPE_CHECKING:
+    from autolab.search.population import Population
+
 POLL_SECONDS = 0.5
 VIEW_SECONDS = 2.0
+PAGE = 200
 URGENT, ORDINARY = 0, 1
+TOLD = "told"  # key of an assignment's record: how many outcomes had been told when the trial was opened
+NOTHING_IN_PARTICULAR = Assignment()
 
 
 @dataclass(frozen=True)
@@ -75,9 +85,15 @@ class CampaignRun:
         executor: Executor,
         limits: Limits,
         listener: Callable[[Event], None] = lambda event: None,
+        collaboration: Collaboration | None = None,
+        population: Population | None = None,
     ) -> None:
+        """Without a collaboration every agent is for itself; without a population all trials branch from the master."""
         self.lab, self.harness, self.executor, self.limits = lab, harness, executor, limits
         self.listener = listener
+        seed = lab.campaign.config["seed"]
+        self.collaboration = collaboration or Alone(Setting(lab.task, lab.ledger, lab.campaign.id, seed, 1))
+        self.population = population
         self.window: int = lab.campaign.config["window"] if harness.ahead is None else harness.ahead
         self.running: dict[int, Measurement] = {}
         self.busy_seconds = 0.0
@@ -89,13 +105,16 @@ class CampaignRun:
         self._unpaused = asyncio.Event()
         self._draining = asyncio.Event()
         self._has_master = asyncio.Event()
-        self._pipeline: deque[tuple[int, asyncio.Task[None]]] = deque()
+        self._pipeline: deque[tuple[int, asyncio.Task[None]]] = deque()  # of trials in order
+        self._at_work: dict[int, asyncio.Task[None]] = {}  # of trials in any order
+        self._ended: asyncio.Queue[int] = asyncio.Queue()
+        self._told = 0  # trials whose outcome everybody has heard of
+        self._dry: set[str] = set()  # surfaces on which nothing is left to propose
         self._opened = -1  # highest ordinal
         self._judged = -1
         self._since_promotion = 0
         self._spent = 0.0
         self._exhausted = False
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # the whole ------------------------------------------------------------------------------------
 
@@ -120,7 +139,7 @@ class CampaignRun:
             except asyncio.CancelledError:
                 self.drain("cancelled")
             finally:
-                await _cancel([*everything, *self._tasks, *(task for _, task in self._pipeline)])
+                await _cancel([*everything, *(task for _, task in self._pipeline), *self._at_work.values()])
                 self._finish()
         return self.reason
 
@@ -145,37 +164,69 @@ class CampaignRun:
     # proposing ------------------------------------------------------------------------------------
 
     async def _open_next(self) -> None:
-        """Open as many trials as the window and the limits allow."""
+        """Open as many trials as the window, the collaboration and the limits allow."""
         while self._under_way() < self.window and self._may_open():
-            role, surface = self.harness.assign(self._opened + 1)
-            ticket = self.lab.open_trial(role=role, agent=self.harness.name, surface=surface)
-            await self._enter(ticket.number, ticket.ordinal, self._bring(ticket))
+            asked = self.collaboration.assign()
+            if asked is None:
+                if not self._under_way():
+                    raise RuntimeError(f"{self.collaboration.name} waits, and nothing is under way")
+                return
+            trial = self._open(asked)
+            ticket = self.lab.ticket(trial, goal=asked.goal, model=asked.model)
+            await self._enter(trial, self._bring(ticket, asked))
+
+    def _open(self, asked: Assignment) -> Trial:
+        """Reserve a trial, and note what is asked of it and how much was known then."""
+        ledger = self.lab.ledger
+        with ledger.transaction():
+            trial = self.lab.reserve(
+                role=asked.role, agent=self.harness.name, surface=asked.surface, parent=self._parent(asked)
+            )
+            if asked != NOTHING_IN_PARTICULAR:
+                record = {**dataclasses.asdict(asked), TOLD: self._told}
+                add_assignment(ledger, trial.number, self.collaboration.name, record)
+        self.collaboration.opened(trial, asked)
+        return trial
+
+    def _parent(self, asked: Assignment) -> tuple[str, int] | None:
+        """(program, trial) that an assignment's trial branches from; None: the master."""
+        if asked.parent is not None:
+            program = self.lab.ledger.trial(asked.parent).program
+            if program is not None:
+                return program, asked.parent
+        return None if self.population is None else self.population.choose(self._opened + 1)
 
     def _under_way(self) -> int:
         """How many trials count against the window."""
-        return len(self._pipeline) if self.harness.ahead is not None else self._opened - self._judged
+        return len(self._at_work) if self.harness.ahead is not None else self._opened - self._judged
 
     def _may_open(self) -> bool:
         if self._exhausted or self._draining.is_set():
             return False
         return self.limits.trials is None or self._opened < self.limits.trials
 
-    async def _enter(self, number: int, ordinal: int, bring: Coroutine[Any, Any, None]) -> None:
+    async def _enter(self, trial: Trial, bring: Coroutine[Any, Any, None]) -> None:
         """Put a trial into the pipeline and let its proposer look at the ledger as it is now."""
-        self._opened = ordinal
-        whole = bring if self.harness.ahead is None else self._through(number, bring)
-        self._pipeline.append((number, asyncio.create_task(whole)))
+        self._opened = trial.ordinal
+        if self.harness.ahead is None:
+            self._pipeline.append((trial.number, asyncio.create_task(bring)))
+        else:
+            task = asyncio.create_task(self._through(trial.number, bring))
+            self._at_work[trial.number] = task
+            task.add_done_callback(lambda _, number=trial.number: self._ended.put_nowait(number))  # type: ignore[misc]
         await asyncio.sleep(
             0
         )  # callbacks run in order: the proposer's first step comes before the next outcome
 
-    async def _bring(self, ticket: Ticket) -> None:
+    async def _bring(self, ticket: Ticket, asked: Assignment) -> None:
         """Have one trial proposed, checked and screened."""
         await self._unpaused.wait()
         try:
-            proposal = await self.harness.propose(ticket)
+            proposal = await self.collaboration.propose(
+                self.harness.propose, self.harness.consult, ticket, asked
+            )
         except Exhausted as reason:
-            self._exhausted = True
+            self._run_dry(ticket)
             self.lab.refuse(ticket.number, Status.PROPOSAL_FAILED, f"nothing left to propose: {reason}")
             return
         except NoProposal as reason:
@@ -185,6 +236,11 @@ class CampaignRun:
         trial = self.lab.submit(ticket, proposal)
         self._emit("opened" if trial.state is TrialState.QUEUED else "refused", trial)
         await self._screen(trial)
+
+    def _run_dry(self, ticket: Ticket) -> None:
+        """Nothing is left to propose for a ticket; the search ends when that holds for every surface."""
+        self._dry.add(ticket.surface or "")
+        self._exhausted = "" in self._dry or self._dry >= set(self.lab.task.surfaces)
 
     async def _through(self, number: int, bring: Coroutine[Any, Any, None]) -> None:
         """One trial from its proposal to its outcome; candidates wait for the baseline, which is their measure."""
@@ -205,7 +261,8 @@ class CampaignRun:
         elif trial.state is TrialState.OPEN and workspace(self.lab.ledger, trial.number) is not None:
             self.lab.refuse(trial.number, Status.PROPOSAL_FAILED, "abandoned: `autolab run` took over")
         elif trial.state is TrialState.OPEN:
-            await self._bring(self.lab.ticket(trial))
+            asked, _ = self._asked(trial)
+            await self._bring(self.lab.ticket(trial, goal=asked.goal, model=asked.model), asked)
         else:
             if trial.proposal is not None and trial.ordinal > 0:
                 self.harness.tell_proposed(trial.number, trial.proposal, trial.parent_program or "")
@@ -307,7 +364,7 @@ class CampaignRun:
         """Judge trials in the order in which they were opened."""
         await self._catch_up()
         await self._open_next()
-        while self._pipeline:
+        while self._pipeline or self._at_work:
             step = await (self._next_in_order() if self.harness.ahead is None else self._next_to_end())
             self._heed(step)
             if step.ordinal == 0 and step.status is not Status.OK:
@@ -330,11 +387,9 @@ class CampaignRun:
 
     async def _next_to_end(self) -> Trial:
         """The outcome of whichever trial under way ends first; tasks have settled their trials themselves."""
-        await asyncio.wait([task for _, task in self._pipeline], return_when=asyncio.FIRST_COMPLETED)
-        ended = next(entry for entry in self._pipeline if entry[1].done())
-        self._pipeline.remove(ended)
-        ended[1].result()
-        return self.lab.ledger.trial(ended[0])
+        number = await self._ended.get()
+        self._at_work.pop(number).result()
+        return self.lab.ledger.trial(number)
 
     async def _settle(self, number: int) -> Trial:
         """Measure what is missing of a trial, until it is judged."""
@@ -345,43 +400,75 @@ class CampaignRun:
         return step
 
     async def _catch_up(self) -> None:
-        """Re-enact an earlier run: tell the harness what it knew, in the order in which it learned it."""
+        """Re-enact an earlier run: everybody hears what they knew, in the order in which they learned it. A trial is
+        opened again when as many outcomes have been told as were known when it was opened."""
         ledger, campaign = self.lab.ledger, self.lab.campaign.id
         for measurement in self.executor.adopt(ledger.begun(campaign)):
             self._emit("measured", measurement=self.lab.record(measurement))
-        if self.harness.ahead is not None:
-            if ledger.newest_promotion(campaign) is not None:
-                self._has_master.set()
-            for trial in ledger.sequence(campaign):
-                if trial.state is TrialState.DONE:
-                    self._heed(trial, quiet=True)
-                await self._re_enter([trial])
-            return
-        # Two walks through the same sequence: one is `window` trials ahead of the other.
-        ahead = ledger.sequence(campaign)
-        await self._re_enter(itertools.islice(ahead, self.window))
-        for trial in ledger.sequence(campaign):
-            if ledger.trial(trial.number).state is not TrialState.DONE:
-                break
+        if ledger.newest_promotion(campaign) is not None:
+            self._has_master.set()
+        untold = min((trial.ordinal for trial in ledger.undone(campaign)), default=None)
+        opened = self._openings()
+        waiting = next(opened, None)
+        for trial in self._outcomes(untold):
+            while waiting is not None and (waiting[2] <= self._told or waiting[0].ordinal <= trial.ordinal):
+                await self._re_enter(*waiting[:2], untold)
+                waiting = next(opened, None)
             self._heed(trial, quiet=True)
-            await self._re_enter(itertools.islice(ahead, 1))
+        while waiting is not None:
+            await self._re_enter(*waiting[:2], untold)
+            waiting = next(opened, None)
 
-    async def _re_enter(self, trials: Iterable[Trial]) -> None:
-        """Let the harness, and the pipeline if it is not done, know of trials that were opened before."""
-        for trial in trials:
-            self._opened = trial.ordinal
-            if trial.state is not TrialState.DONE:
-                await self._enter(trial.number, trial.ordinal, self._bring_again(trial))
-            elif trial.proposal is not None and trial.ordinal > 0:
-                self.harness.tell_proposed(trial.number, trial.proposal, trial.parent_program or "")
+    def _outcomes(self, untold: int | None) -> Iterator[Trial]:
+        """What was told in an earlier run, as it was told: in order up to trial `untold`, or as the trials ended."""
+        ledger, campaign = self.lab.ledger, self.lab.campaign.id
+        if self.harness.ahead is None:
+            yield from itertools.takewhile(lambda trial: trial.ordinal != untold, ledger.sequence(campaign))
+            return
+        last = 0  # read in pages: no read transaction stays open
+        while page := list(itertools.islice(ledger.trials(campaign, after=last), PAGE)):
+            yield from page
+            last = page[-1].order or last
+
+    def _openings(self) -> Iterator[tuple[Trial, Assignment, int]]:
+        """Every trial in the order of opening: what was asked of it, and how many outcomes had been told by then."""
+        for trial in self.lab.ledger.sequence(self.lab.campaign.id):
+            yield (trial, *self._asked(trial))
+
+    def _asked(self, trial: Trial) -> tuple[Assignment, int]:
+        record = assignment(self.lab.ledger, trial.number, self.collaboration.name)
+        if not record:
+            told = max(0, trial.ordinal - self.window + 1) if self.harness.ahead is None else 0
+            return Assignment(role=trial.role, surface=trial.surface), told
+        told = record.pop(TOLD)
+        return Assignment(**{**record, "of": tuple(record["of"])}), told
+
+    async def _re_enter(self, trial: Trial, asked: Assignment, untold: int | None) -> None:
+        """Let everybody, and the pipeline if its outcome is not told yet, know of a trial that was opened before."""
+        self._opened = trial.ordinal
+        if trial.ordinal > 0:
+            self.collaboration.opened(trial, asked)
+        if trial.state is not TrialState.DONE:
+            await self._enter(trial, self._bring_again(trial))
+            return
+        if trial.proposal is not None and trial.ordinal > 0:
+            self.harness.tell_proposed(trial.number, trial.proposal, trial.parent_program or "")
+        if self.harness.ahead is None and untold is not None and trial.ordinal > untold:
+            await self._enter(trial, asyncio.sleep(0))
 
     def _heed(self, trial: Trial, quiet: bool = False) -> None:
         """Learn from a judged trial, and see whether a limit is reached."""
         self._judged = trial.ordinal
+        self._told += 1
         promoted = trial.verdict in PROMOTED
         self._since_promotion = 0 if promoted else self._since_promotion + 1
+        if promoted:
+            self._dry.clear()
+        if self.population is not None:
+            self.population.tell(trial)
         if trial.ordinal > 0:
-            self.harness.tell(trial, self.lab.ledger.campaign(trial.campaign).noise_sd or 0.0)
+            self.collaboration.tell(trial)
+            self.harness.tell(trial, self.lab.ledger.noise_sd(trial.campaign))
         if not quiet:
             self._emit("promoted" if promoted else "judged", trial)
         patience, dollars = self.limits.patience, self.limits.max_usd

@@ -20,11 +20,20 @@ from autolab.cli.begin import default_profile, earlier_campaign, new_campaign, w
 from autolab.cli.executors import Place, as_before, executor_for, place_options, slot_count
 from autolab.cli.live import Reporter
 from autolab.cli.read import moves, summarise, table
+from autolab.cli.ways import (
+    WITH_A_MODEL,
+    Ways,
+    collaboration_of,
+    first_assignments,
+    harness_of,
+    population_of,
+    way_options,
+)
 from autolab.errors import LabError
 from autolab.execution.executor import Executor
-from autolab.harness.offline import OfflineHarness
 from autolab.lab import STATE_DIRECTORY, Lab, open_lab
 from autolab.ledger.masters import states, steps
+from autolab.task import load_task
 
 START_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds
 
@@ -58,14 +67,7 @@ START_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds
 )
 @place_options
 @click.option("--new", is_flag=True, help="Start a new campaign from the files as they are now.")
-@click.option(
-    "--harness",
-    "harness_name",
-    type=click.Choice(["offline", "opencode"]),
-    help="Who proposes (default: as this campaign last ran; offline for a new one).",
-)
-@click.option("--model", help="PROVIDER/MODEL for agents (default: AUTOLAB_MODEL, or your OpenCode's).")
-@click.option("--agents", type=click.IntRange(1, 256), help="Agents at work at once (default: two a slot).")
+@way_options
 @click.option(
     "--agent-minutes",
     type=click.FloatRange(min=0, min_open=True),
@@ -85,13 +87,11 @@ def run(
     profile: str | None,
     seed: int,
     new: bool,
-    harness_name: str | None,
-    model: str | None,
-    agents: int | None,
     agent_minutes: float,
     dry_run: bool,
     as_json: bool,
     place: Place,
+    ways: Ways,
 ) -> None:
     """Search on the task in this directory; goes on where the last run stopped.
 
@@ -102,44 +102,36 @@ def run(
         if value is not None and not math.isfinite(value):
             raise LabError(f"{name} {value} is no limit", mend="give a number, or leave it out")
     if dry_run:
-        _show_what_agents_are_told(root, profile, model, agents, slots, new, place)
+        _show_what_agents_are_told(root, profile, ways, slots, new, place)
         return
     with only_one(root), open_lab(root, create=True) as ledger:
         lab = None if new else earlier_campaign(root, ledger, profile, place)
         if lab is None:
             if ledger.campaigns() and not new:
                 place = as_before(ledger.campaigns()[-1].config, place)
-            if harness_name == "opencode":
-                _agents_can_work(root, model)  # before a campaign begins that nobody could propose for
+            _agents_can_work(root, ways)  # before a campaign begins that nobody could propose for
             lab = new_campaign(
                 root, ledger, profile=profile, slots=slots, place=place, max_usd=max_usd, seed=seed
             )
-        chosen_harness = harness_name or lab.campaign.config.get("harness", "offline")
         max_usd = max_usd or lab.campaign.config.get("max_usd")
-        lab = _remembering(lab, harness=chosen_harness, max_usd=max_usd)
+        lab = _remembering(lab, **ways.remembered(lab.campaign.config), max_usd=max_usd)
         executor = _when_the_hub_answers(lambda: executor_for(lab, slots, place=place))
         limits = Limits(trials=trials, hours=hours, max_usd=max_usd, patience=patience)
         reporter = Reporter(lab, limits, json_lines=as_json)
-        harness: Any
-        if chosen_harness == "opencode":
-            from autolab.cli.agents import check_agents, opencode_harness, show_agent
-
-            workers = agents or 2 * len(executor.slots)
-            check_agents(workers)
-            harness = opencode_harness(
-                lab,
-                model,
-                workers=workers,
-                slots=len(executor.slots),
-                minutes=agent_minutes,
-                heard=lambda event: show_agent(event, as_json=as_json),
-            )
-        else:
-            harness = contextlib.nullcontext(OfflineHarness(lab.task, lab.campaign.config["seed"]))
+        width = len(executor.slots)
+        harness = harness_of(lab, width, agent_minutes, as_json=as_json)
 
         async def search() -> tuple[CampaignRun, str]:
             async with harness as proposer:
-                work = CampaignRun(lab, proposer, executor, limits, reporter.heed)
+                work = CampaignRun(
+                    lab,
+                    proposer,
+                    executor,
+                    limits,
+                    reporter.heed,
+                    collaboration_of(lab, width),
+                    population_of(lab),
+                )
                 reporter.begin(work, warnings(lab))
                 return work, await work.run()
 
@@ -151,31 +143,32 @@ def run(
             _conclude(lab, work, reason)
 
 
-def _agents_can_work(root: Path, model: str | None) -> None:
+def _agents_can_work(root: Path, ways: Ways) -> None:
     """Raises LabError if OpenCode or a model is missing."""
-    from autolab.harness.opencode.binary import find_opencode
-    from autolab.harness.opencode.models import find_model
+    if ways.harness == "opencode":
+        from autolab.harness.opencode.binary import find_opencode
 
-    find_opencode()
-    find_model(model, root)
+        find_opencode()
+    if ways.harness in WITH_A_MODEL:
+        from autolab.harness.models import find_models
+
+        find_models(ways.model, root)
 
 
 def _show_what_agents_are_told(
-    root: Path,
-    profile: str | None,
-    model: str | None,
-    agents: int | None,
-    slots: int | None,
-    new: bool,
-    place: Place,
+    root: Path, profile: str | None, ways: Ways, slots: int | None, new: bool, place: Place
 ) -> None:
     from autolab.cli.agents import dry_run
 
     chosen = profile or default_profile(root, place)
-    workers = agents or 2 * slot_count(root, chosen, place, slots)
+    workers = ways.agents or 2 * slot_count(root, chosen, place, slots)
     known = (root / STATE_DIRECTORY / "ledger.sqlite").exists() and not new
     with open_lab(root) if known else contextlib.nullcontext() as ledger:
-        for text in dry_run(root, ledger, chosen, model, workers):
+        harness = "opencode" if ways.harness == "opencode" else "chat"
+        assigned = first_assignments(
+            load_task(root, chosen), dataclasses.replace(ways, harness=harness), workers
+        )
+        for text in dry_run(root, ledger, chosen, ways.model, harness=harness, assigned=assigned):
             click.echo(text)
 
 

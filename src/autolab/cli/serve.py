@@ -64,7 +64,14 @@ def serve(
             raise LabError(f"{name} {value} is no limit", mend="give a number, or leave it out")
     with only_one(root), open_lab(root, create=True) as ledger:
         lab = earlier_campaign(root, ledger, None, place) or new_campaign(
-            root, ledger, profile=None, slots=slots, place=place, max_usd=max_usd, harness="agents"
+            root,
+            ledger,
+            profile=None,
+            slots=slots,
+            place=place,
+            max_usd=max_usd,
+            harness="agents",
+            novelty=True,
         )
         executor = executor_for(lab, slots, place=place, limit_usd=max_usd)
         limits = Limits(trials=trials, hours=hours, patience=patience)
