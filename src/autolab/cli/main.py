@@ -37,6 +37,7 @@ COMMANDS = {
     "export": ("autolab.cli.control", "Rebuild the TSV and the JSON from the ledger."),
     "noise": ("autolab.cli.noise", "How much runs of the same code scatter, in words and a picture."),
     "power": ("autolab.cli.power", "How many runs an effect needs."),
+    "study": ("autolab.cli.study", "Compare ways of searching, with several seeds each, at an equal budget."),
     "morning": ("autolab.cli.morning", "What happened, what to look at, what it cost."),
     "figures": ("autolab.cli.figures", "Draw the staircase of the master."),
     "papers": ("autolab.cli.papers", "Find and read papers; keep the ideas that they give."),
