@@ -25,6 +25,12 @@ NAMES = (
     "promotion",
     "audit",
     "default_task",
+    "lineage",
+    "claims",
+    "warm",
+    "scale",
+    "archives",
+    "study",
 )
 
 
