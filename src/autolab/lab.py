@@ -28,6 +28,7 @@ from autolab.task import Task, comparability_key, load_task
 
 STATE_DIRECTORY = ".autolab"
 ATTEMPTS = 3
+PERSON = "person"  # role of whoever submits a change of their own
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,9 @@ class Lab:
 
     # ask ------------------------------------------------------------------------------------------
 
-    def open_trial(
-        self,
-        *,
-        role: str,
-        agent: str,
-        surface: str | None = None,
-        parent: tuple[str, int] | None = None,
-    ) -> Ticket:
-        """Reserve a trial and say what it branches from; `parent` is a program and its trial, None the master."""
-        return self.ticket(self.reserve(role=role, agent=agent, surface=surface, parent=parent))
+    def open_trial(self, *, role: str, agent: str, surface: str | None = None) -> Ticket:
+        """Reserve a trial that branches from the master, and say so."""
+        return self.ticket(self.reserve(role=role, agent=agent, surface=surface))
 
     def reserve(
         self,
@@ -113,10 +107,10 @@ class Lab:
 
     # tell -----------------------------------------------------------------------------------------
 
-    @property
-    def gated(self) -> bool:
-        """Whether what repeats another trial in other words, or on another parent, is refused (`search.novelty`)."""
-        return bool(self.campaign.config.get("novelty"))
+    def gates(self, role: str) -> bool:
+        """Whether what repeats another trial in other words, or on another parent, is refused (`search.novelty`). A
+        person who tries something again knows why."""
+        return role != PERSON and bool(self.campaign.config.get("novelty"))
 
     def submit(self, ticket: Ticket, proposal: Proposal) -> Trial:
         """Apply a proposal and check it. The trial comes back queued, or done if it may not run."""
@@ -124,8 +118,8 @@ class Lab:
         found = self._applied(ticket, proposal)
         if isinstance(found, tuple):
             return self.refuse(number, *found, proposal)
-        claim = described(ticket.parent_files, found, proposal, gate=self.gated)
-        repeated = queue(self.ledger, number, found, proposal, claim, gate=self.gated)
+        claim = described(ticket.parent_files, found, proposal, gate=self.gates(ticket.role))
+        repeated = queue(self.ledger, number, found, proposal, claim, gate=self.gates(ticket.role))
         if repeated is not None:
             reason = repeated.text or self._repeats(repeated.trial, ticket, found)
             return self.refuse(number, Status.DUPLICATE, reason)
@@ -139,7 +133,7 @@ class Lab:
         repeats = self.ledger.claimed_by(ticket.number, found)
         if repeats is not None:
             return Status.DUPLICATE, self._repeats(repeats, ticket, found)
-        if not self.gated:
+        if not self.gates(ticket.role):
             return None
         claim = described(ticket.parent_files, found, proposal, gate=True)
         repeated = refusal(self.ledger, ticket.number, claim, proposal.move)

@@ -39,7 +39,7 @@ from autolab.ledger.records import (
     Workspace,
 )
 from autolab.program.edits import EditRefused, apply_edits, edits_between
-from autolab.program.hashing import Files
+from autolab.program.hashing import Files, code_hash
 from autolab.program.workspace import (
     WORKSPACES,
     WorkspaceRefused,
@@ -106,7 +106,7 @@ def open_for_agent(
         add_workspace(lab.ledger, Workspace(trial.number, str(path), session, idea, now, now + LEASE_SECONDS))
         move = _repair_of(start_from) if start_from else ""
         lab.ledger.note_hypothesis(trial.number, Proposal(hypothesis, edits=(), surface=surface, move=move))
-        if start_from is None and lab.gated:
+        if start_from is None and lab.gates(role):
             _claim(lab, trial, hypothesis, now + LEASE_SECONDS)
     try:
         create_workspace(lab.state, trial.id, _start(lab, ticket, start_from), lab.protected)
@@ -292,7 +292,9 @@ def settle_idea(lab: Lab, trial: Trial) -> None:
     place = workspace(lab.ledger, trial.number)
     if place is None or place.idea is None:
         return
-    if trial.status is not Status.OK and trial.status is not Status.DUPLICATE:
+    if trial.status is Status.DUPLICATE and not _same_code(lab, trial):
+        state = IdeaState.OPEN  # refused for its likeness to another one, which may come to nothing
+    elif trial.status is not Status.OK and trial.status is not Status.DUPLICATE:
         measured = trial.program is not None and trial.status is not Status.INFRA_ERROR
         state = IdeaState.TRIED if measured else IdeaState.OPEN
     elif trial.verdict in PROMOTED:
@@ -304,6 +306,14 @@ def settle_idea(lab: Lab, trial: Trial) -> None:
     outcome = str(trial.verdict or trial.status)
     note = f"not measured yet: {outcome}" if state is IdeaState.OPEN else outcome
     set_idea(lab.ledger, place.idea, state, trial=trial.number, note=note)
+
+
+def _same_code(lab: Lab, trial: Trial) -> bool:
+    """Whether a duplicate is the program that it repeats."""
+    other = None if trial.repeats is None else lab.ledger.trial(trial.repeats).program
+    if trial.program is None or other is None:
+        return False
+    return code_hash(lab.ledger.program(trial.program)) == code_hash(lab.ledger.program(other))
 
 
 def sweep_workspaces(lab: Lab) -> None:

@@ -25,7 +25,7 @@ from autolab.collaboration import Assignment, Collaboration, Setting
 from autolab.collaboration.single import Collaborators as Alone
 from autolab.errors import LabError
 from autolab.execution.executor import Executor, Unstarted
-from autolab.harness import Exhausted, Harness, NoProposal, Ticket
+from autolab.harness import Exhausted, Harness, NoProposal, Spent, Ticket
 from autolab.judging.course import advance
 from autolab.lab import Lab
 from autolab.ledger.agents import workspace
@@ -43,6 +43,8 @@ PAGE = 200
 URGENT, ORDINARY = 0, 1
 TOLD = "told"  # key of an assignment's record: how many outcomes had been told when the trial was opened
 NOTHING_IN_PARTICULAR = Assignment()
+DRY = "nothing left to propose"
+COST_SECONDS = 1.0  # between two looks at what everything cost
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class CampaignRun:
         self._judged = -1
         self._since_promotion = 0
         self._spent = 0.0
-        self._exhausted = False
+        self._exhausted = self._broke = False  # nothing to propose; no money for models
+        self._costs, self._costs_at = 0.0, 0.0
 
     # the whole ------------------------------------------------------------------------------------
 
@@ -226,8 +229,12 @@ class CampaignRun:
                 self.harness.propose, self.harness.consult, ticket, asked
             )
         except Exhausted as reason:
-            self._run_dry(ticket)
-            self.lab.refuse(ticket.number, Status.PROPOSAL_FAILED, f"nothing left to propose: {reason}")
+            self._run_dry(ticket.surface or "")
+            self.lab.refuse(ticket.number, Status.PROPOSAL_FAILED, f"{DRY}: {reason}")
+            return
+        except Spent as reason:
+            self._exhausted = self._broke = True
+            self.lab.refuse(ticket.number, Status.INFRA_ERROR, str(reason))
             return
         except NoProposal as reason:
             self._emit("refused", self.lab.refuse(ticket.number, reason.status, str(reason), reason.spent))
@@ -237,9 +244,9 @@ class CampaignRun:
         self._emit("opened" if trial.state is TrialState.QUEUED else "refused", trial)
         await self._screen(trial)
 
-    def _run_dry(self, ticket: Ticket) -> None:
-        """Nothing is left to propose for a ticket; the search ends when that holds for every surface."""
-        self._dry.add(ticket.surface or "")
+    def _run_dry(self, surface: str) -> None:
+        """Nothing is left to propose on a surface (empty: on any); the search ends when that holds for all."""
+        self._dry.add(surface)
         self._exhausted = "" in self._dry or self._dry >= set(self.lab.task.surfaces)
 
     async def _through(self, number: int, bring: Coroutine[Any, Any, None]) -> None:
@@ -361,7 +368,7 @@ class CampaignRun:
     # judging --------------------------------------------------------------------------------------
 
     async def _judge_all(self) -> None:
-        """Judge trials in the order in which they were opened."""
+        """Tell outcomes as they come, or in the order in which their trials were opened, and open more."""
         await self._catch_up()
         await self._open_next()
         while self._pipeline or self._at_work:
@@ -375,7 +382,8 @@ class CampaignRun:
                 )
             await self._open_next()
         if not self._draining.is_set():
-            self.reason = "nothing left to propose" if self._exhausted else "all trials are done"
+            dry = "the models' budget is spent" if self._broke else DRY
+            self.reason = dry if self._exhausted else "all trials are done"
 
     async def _next_in_order(self) -> Trial:
         """The outcome of the oldest trial under way."""
@@ -462,8 +470,11 @@ class CampaignRun:
         self._told += 1
         promoted = trial.verdict in PROMOTED
         self._since_promotion = 0 if promoted else self._since_promotion + 1
-        if promoted:
+        if promoted:  # there is a new program to change
             self._dry.clear()
+            self._exhausted = self._broke
+        elif quiet and trial.note.startswith(DRY):
+            self._run_dry(trial.surface)
         if self.population is not None:
             self.population.tell(trial)
         if trial.ordinal > 0:
@@ -478,7 +489,10 @@ class CampaignRun:
         if dollars is None:
             return
         # What agents' sessions and jobs cost is in the ledger, those that were cut off and earlier runs' included.
-        if max(self._spent, costs(self.lab.ledger, trial.campaign)[0]) >= dollars:
+        now = time.monotonic()
+        if not quiet and now - self._costs_at >= COST_SECONDS:
+            self._costs, self._costs_at = costs(self.lab.ledger, trial.campaign)[0], now
+        if max(self._spent, self._costs) >= dollars:
             self.drain(f"${dollars:g} are spent")
 
     # stopping -------------------------------------------------------------------------------------

@@ -32,6 +32,10 @@ from autolab.search.parent import choose_parent
 from autolab.task import Task, load_task
 
 LINEAGE_BYTES = 6000
+# A slice is told to every agent that asks for the same one within so many seconds: a hundred agents a second would
+# otherwise spend a quarter of the lab's time on lines that hardly differ. The gate looks at the ledger as it is.
+LINEAGE_SECONDS = 1.0
+LINEAGE_KEPT = 256
 
 
 def _noise(ledger: Ledger, campaign: str) -> float | None:
@@ -49,7 +53,13 @@ def _standing(ledger: Ledger, campaign: str, program: str) -> str:
 
 
 def chat_harness(
-    lab: Lab, model: str | None, *, agents: int, slots: int, heard: Callable[[AgentEvent], None]
+    lab: Lab,
+    model: str | None,
+    *,
+    agents: int,
+    slots: int,
+    minutes: float,
+    heard: Callable[[AgentEvent], None],
 ) -> ChatHarness:
     """Agents that answer in words. Raises LabError if a model is missing."""
     campaign = lab.campaign.id
@@ -60,7 +70,7 @@ def chat_harness(
         agents=agents,
         slots=slots,
         spent=spent_by_model(lab.ledger, campaign),
-        limits=ChatLimits(),
+        limits=ChatLimits(seconds=60 * minutes),
     )
 
 
@@ -117,9 +127,20 @@ def _lineage(ledger: Ledger, campaign: Campaign) -> Callable[[Ticket], str]:
     if campaign.config.get("lineage") == "off":
         return lambda ticket: ""
     known = Lineage(ledger, campaign.id)
-    return lambda ticket: known.slice(
-        surface=ticket.surface or "", parent=ticket.parent_trial, role=ticket.role, limit=LINEAGE_BYTES
-    )
+    recent: dict[tuple[str, int | None, str], tuple[float, str]] = {}
+
+    def slice_for(ticket: Ticket) -> str:
+        now, what = time.monotonic(), (ticket.surface or "", ticket.parent_trial, ticket.role)
+        told = recent.get(what)
+        if told is None or now - told[0] > LINEAGE_SECONDS:
+            if len(recent) >= LINEAGE_KEPT:
+                recent.clear()
+            surface, parent, role = what
+            text = known.slice(surface=surface, parent=parent, role=role, limit=LINEAGE_BYTES)
+            told = recent[what] = now, text
+        return told[1]
+
+    return slice_for
 
 
 def show_agent(event: AgentEvent, *, as_json: bool) -> None:

@@ -134,6 +134,8 @@ def slot_count(root: Path, profile: str, place: Place, slots: int | None) -> int
 
         return slots or room(connect(place.address or CLUSTER), need_of(task))
     place.check("local")
+    if slots is not None and can_be_warm(task):
+        return slots  # more than cores keep these busy
     return len(discover_slots(slots, task.kind))
 
 

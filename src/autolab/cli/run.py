@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -98,7 +97,7 @@ def run(
     Ctrl-C lets what is running end; once more cancels it. Nothing is lost either way.
     """  # fmt: skip
     root = options.find_root(directory)
-    for name, value in (("--hours", hours), ("--max-usd", max_usd)):
+    for name, value in (("--hours", hours), ("--max-usd", max_usd), ("--agent-minutes", agent_minutes)):
         if value is not None and not math.isfinite(value):
             raise LabError(f"{name} {value} is no limit", mend="give a number, or leave it out")
     if dry_run:
@@ -111,15 +110,21 @@ def run(
                 place = as_before(ledger.campaigns()[-1].config, place)
             _agents_can_work(root, ways)  # before a campaign begins that nobody could propose for
             lab = new_campaign(
-                root, ledger, profile=profile, slots=slots, place=place, max_usd=max_usd, seed=seed
-            )
+                root, ledger, profile=profile, slots=slots, place=place, max_usd=max_usd, seed=seed,
+                **ways.remembered({}),
+            )  # fmt: skip
         max_usd = max_usd or lab.campaign.config.get("max_usd")
-        lab = _remembering(lab, **ways.remembered(lab.campaign.config), max_usd=max_usd)
+        ways.check(lab.campaign.config)
+        config = {**lab.campaign.config, **ways.remembered(lab.campaign.config), "max_usd": max_usd}
+        lab = dataclasses.replace(lab, campaign=dataclasses.replace(lab.campaign, config=config))
         executor = _when_the_hub_answers(lambda: executor_for(lab, slots, place=place))
         limits = Limits(trials=trials, hours=hours, max_usd=max_usd, patience=patience)
         reporter = Reporter(lab, limits, json_lines=as_json)
         width = len(executor.slots)
         harness = harness_of(lab, width, agent_minutes, as_json=as_json)
+        collaboration, population = collaboration_of(lab, width), population_of(lab)
+        # All of it can be had: `autolab run` without a word goes on in this way.
+        ledger.set_campaign(lab.campaign.id, config=config)
 
         async def search() -> tuple[CampaignRun, str]:
             async with harness as proposer:
@@ -129,8 +134,8 @@ def run(
                     executor,
                     limits,
                     reporter.heed,
-                    collaboration_of(lab, width),
-                    population_of(lab),
+                    collaboration,
+                    population,
                 )
                 reporter.begin(work, warnings(lab))
                 return work, await work.run()
@@ -184,14 +189,6 @@ def _when_the_hub_answers(make: Callable[[], Executor]) -> Executor:
             click.echo(f"waiting for the Hub: {problem}", err=True)
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
-
-
-def _remembering(lab: Lab, **said: Any) -> Lab:
-    """The lab, with what was said in its campaign, so that `autolab run` without a word goes on as before."""
-    config = {**lab.campaign.config, **said}
-    if config != lab.campaign.config:
-        lab.ledger.set_campaign(lab.campaign.id, config=config)
-    return dataclasses.replace(lab, campaign=dataclasses.replace(lab.campaign, config=config))
 
 
 def _conclude(lab: Lab, work: CampaignRun, reason: str) -> None:

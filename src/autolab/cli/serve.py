@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 from pathlib import Path
 
@@ -71,8 +72,10 @@ def serve(
             place=place,
             max_usd=max_usd,
             harness="agents",
-            novelty=True,
         )
+        if not lab.campaign.config.get("novelty"):
+            ledger.set_campaign(lab.campaign.id, config={**lab.campaign.config, "novelty": True})
+            lab = dataclasses.replace(lab, campaign=ledger.campaign(lab.campaign.id))
         executor = executor_for(lab, slots, place=place, limit_usd=max_usd)
         limits = Limits(trials=trials, hours=hours, patience=patience)
         reporter = Reporter(lab, limits, json_lines=as_json)

@@ -29,6 +29,7 @@ OWN = (
     "dry_run",
     "as_json",
 )  # parameters that a study sets
+STOPS = ("patience",)  # parameters that end a campaign before its budget is spent
 ARM = "collaboration=team,lineage=off"
 
 
@@ -212,9 +213,15 @@ def _check_words(words: Sequence[str], label: str) -> None:
     except click.ClickException as problem:
         said = " ".join(problem.format_message().split())
         raise LabError(said, where=f"arm {label!r}", mend="see `autolab run --help`") from None
-    for name in OWN:
+    for name in (*OWN, *STOPS):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "-C" if name == "directory" else f"--{name.removeprefix('as_').replace('_', '-')}"
+            if name in STOPS:
+                raise LabError(
+                    f"{option} would end campaigns before their budget is spent, and the study goes by that",
+                    where="after --",
+                    mend="leave it out; --trials, --minutes or --max-usd before -- say when campaigns end",
+                )
             raise LabError(
                 f"{option} is the study's own", where="after --", mend="leave it out; the study says it"
             )

@@ -14,7 +14,7 @@ from autolab.cli import options
 from autolab.cli.executors import executor_for
 from autolab.cli.told import score_text
 from autolab.errors import LabError
-from autolab.lab import begin_campaign, open_lab, read_files, resume_campaign
+from autolab.lab import PERSON, begin_campaign, open_lab, read_files, resume_campaign
 from autolab.ledger.records import Proposal, TrialState, Verdict
 from autolab.ledger.views import write_views
 from autolab.task import Edit, load_task
@@ -62,7 +62,7 @@ def submit(
                 mend="mend the recipe, then `autolab run --new`",
             )
         mine = {} if given is not None else read_files((source or root).resolve(), lab.task.editable)
-        ticket = lab.open_trial(role="person", agent="submit")
+        ticket = lab.open_trial(role=PERSON, agent="submit")
         changes = _changes(dict(ticket.parent_files), mine) if given is None else given
         trial = lab.submit(ticket, Proposal(hypothesis=hypothesis, edits=changes, surface=surface))
         if trial.repeats is not None and ledger.trial(trial.repeats).state is TrialState.QUEUED:

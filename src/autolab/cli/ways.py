@@ -17,6 +17,7 @@ from autolab.collaboration import Assignment, Collaboration, Setting
 from autolab.collaboration.choosing import collaboration_class, collaborations
 from autolab.errors import LabError
 from autolab.harness import Harness
+from autolab.harness.models import find_models
 from autolab.harness.offline import OfflineHarness
 from autolab.lab import Lab, open_lab
 from autolab.ledger.records import Trial, TrialState
@@ -41,11 +42,28 @@ class Ways:
     model: str | None = None
     agents: int | None = None
 
+    def check(self, config: dict[str, Any]) -> None:
+        """Raise LabError for what is said to agents, where there are none."""
+        if self.remembered(config)["harness"] in WITH_A_MODEL:
+            return
+        for option, said in (
+            ("--model", self.model),
+            ("--lineage off", self.lineage == "off"),
+            ("--generic", self.generic),
+        ):
+            if said:
+                raise LabError(
+                    "is for agents with a model, and this campaign proposes without one",
+                    where=option,
+                    mend="--harness chat",
+                )
+
     def remembered(self, config: dict[str, Any]) -> dict[str, Any]:
         """What holds for a campaign with this configuration: what is said now, else what it ran with, else what its
         harness does by itself. With another harness than before, its own ways hold again."""
-        harness = self.harness or config.get("harness") or "offline"
-        kept = config if harness == config.get("harness") else {}
+        before = config.get("harness")
+        harness = self.harness or (before if before in WITH_A_MODEL else "offline")
+        kept = config if harness == before else {}
         agents = harness in WITH_A_MODEL
         usual = {
             "harness": harness,
@@ -54,15 +72,14 @@ class Ways:
             "archive": "auto" if agents else "best",
             "lineage": "on",
             "generic": False,
-            "novelty": agents,
             "model": None,
             "agents": None,
         }
         said = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {
-            name: said[name] if said.get(name) is not None else kept.get(name, value)
-            for name, value in usual.items()
+        held = {
+            name: kept.get(name, value) if said[name] is None else said[name] for name, value in usual.items()
         }
+        return {**held, "novelty": agents}
 
 
 def way_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,7 +125,9 @@ def way_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def collaboration_of(lab: Lab, slots: int) -> Collaboration:
     """Who works with whom in a campaign. Raises LabError for a name that is not known."""
     config = lab.campaign.config
-    models = [part.partition("=")[0] for part in (config.get("model") or "").split(",") if part]
+    models = (
+        [one.name for one in find_models(config["model"], lab.root)] if config["harness"] == "chat" else []
+    )
     setting = Setting(
         task=lab.task,
         ledger=lab.ledger,
@@ -161,7 +180,9 @@ def harness_of(
         show_agent(event, as_json=as_json)
 
     if config["harness"] == "chat":
-        return chat_harness(lab, config.get("model"), agents=workers, slots=slots, heard=heard)
+        return chat_harness(
+            lab, config.get("model"), agents=workers, slots=slots, minutes=minutes, heard=heard
+        )
     if workers > MOST_SERVERS:
         raise LabError(
             f"{workers} OpenCode servers are more than one machine holds",

@@ -123,7 +123,7 @@ def _ask_for_a_token() -> None:
 
 
 def _start_here() -> str:
-    """Start a cluster on this machine, which the kernel ends with this process; its address. Raises what Ray raises."""
+    """Start a cluster on this machine, whose head the kernel ends with this process; its address."""
     from ray.cluster_utils import Cluster
 
     node = {

@@ -35,6 +35,7 @@ from autolab.program.hashing import Files
 from autolab.task import Task
 
 LOOK_SECONDS = 10.0  # between two questions whether a task has begun
+ANSWER_SECONDS = 60.0  # for a node to say when a task began; a cut connection may never tell
 CROWDED_SECONDS = 60.0  # without room in the cluster, after which a person is told so
 HANDOVER_SECONDS = 600.0  # for a node to fetch what it lacks and hand back, beside the runner's own limit
 END_SECONDS = 30.0  # for a cancelled task to end everything before its worker is killed
@@ -183,8 +184,9 @@ class RayExecutor:
     async def _begun(self, launch: str, starts: Any, asked_at: float) -> float | None:
         """When a task began, by our monotonic clock; None if it waits for room."""
         try:
-            ago = await asyncio.wrap_future(starts.seconds_ago.remote(launch).future())
-        except self.ray.exceptions.RayActorError:
+            answer = asyncio.wrap_future(starts.seconds_ago.remote(launch).future())
+            ago = await asyncio.wait_for(answer, ANSWER_SECONDS)
+        except (self.ray.exceptions.RayActorError, TimeoutError):
             self._shipping = None  # who knew it is lost with its node; tasks to come get another
             return asked_at
         return None if ago is None else time.monotonic() - ago

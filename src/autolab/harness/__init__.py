@@ -17,6 +17,10 @@ class Exhausted(Exception):
     """The harness has nothing new left to propose for this ticket."""
 
 
+class Spent(Exception):
+    """The models' budget is spent: nothing more is proposed; what is under way ends."""
+
+
 class NoProposal(Exception):
     """The agent of this ticket brought nothing that can be tried; `status` labels why, `spent` what it cost."""
 
@@ -42,6 +46,7 @@ class Ticket:
     goal: str = ""  # what a planner or a coordinator asks of this trial
     notes: tuple[str, ...] = ()  # what colleagues hand over with this candidate, newest last
     model: str = ""  # which model is to be asked; empty: the harness chooses
+    partial: bool = False  # others go on with the candidate: as it is, it may repeat a trial
 
 
 class Harness(Protocol):

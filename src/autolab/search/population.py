@@ -118,11 +118,12 @@ class Population:
         self._migrated = self._order
         came: dict[str, int] = {}
         for lab, number in rows:
-            came[lab] = came.get(lab, 0) + 1
+            if came.get(lab, 0) >= MIGRANTS:
+                continue
             trial = self._ledger.trial(number)
             # A stranger's program may have other files than this task allows, and then nothing can be built on it.
-            fits = trial.program is not None and set(self._ledger.program(trial.program)) == self._paths
-            if came[lab] <= MIGRANTS and fits:
+            if trial.program is not None and set(self._ledger.program(trial.program)) == self._paths:
+                came[lab] = came.get(lab, 0) + 1
                 self._add(trial, self._capped(trial), None)
 
     def _capped(self, trial: Trial) -> float:
