@@ -13,6 +13,8 @@ import pytest
 from warming import EVALUATE, HONEST, TASK, Warm, measurement, needs_bubblewrap, processes_with, wait_until
 
 from autolab.errors import LabError
+from autolab.execution.executor import Unstarted
+from autolab.execution.local import Slot
 from autolab.ledger.records import Status
 
 pytestmark = needs_bubblewrap
@@ -164,6 +166,28 @@ def test_hashes_are_the_same_every_time(warm: Warm) -> None:
     assert told == {done.stdout.rstrip()}
 
 
+def test_a_candidate_has_three_descriptors(warm: Warm) -> None:
+    look = "import os\nprint('OPEN', *os.listdir('/proc/self/fd'))\n" + HONEST
+    told = warm.measure(look).log_excerpt.split("OPEN")[1].splitlines()[0]
+    assert told.split() == ["0", "1", "2", "3"]  # the last of them is the folder that is listed
+
+
+CLOSE = """
+import os, resource
+from autolab.execution.process_tree import set_limits
+from autolab.execution.warm import candidate
+os.dup2(1, 200)
+set_limits({resource.RLIMIT_NOFILE: 64})
+os.closerange(3, candidate.highest_descriptor() + 1)
+print(*os.listdir("/proc/self/fd"))
+"""
+
+
+def test_a_candidate_keeps_no_descriptor_above_its_limit() -> None:
+    done = subprocess.run([sys.executable, "-c", CLOSE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "1", "2", "3"]
+
+
 def test_no_file_is_left_behind(tmp_path: Path) -> None:
     lab = Warm(tmp_path / "lab")
     lab.measure()
@@ -185,6 +209,20 @@ def test_more_slots_than_cores_wait_for_their_turn(tmp_path: Path) -> None:
         return [result.metrics["score"] for result in results]
 
     assert asyncio.run(all_at_once()) == [1 + i / 10 for i in range(64)]
+
+
+def test_many_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lanes, cpus = 40, sorted(os.sched_getaffinity(0))
+    many = [Slot(i, (cpus[i % len(cpus)],)) for i in range(lanes)]
+    monkeypatch.setattr("autolab.execution.warm.executor.discover_slots", lambda wanted: many)
+    lab = Warm(tmp_path / "lab", slots=lanes)
+
+    async def twice_on_each() -> None:
+        for _ in range(2):
+            results = await asyncio.gather(*(lab.measured(number=i) for i in range(lanes)))
+            assert [(result.status, result.cause) for result in results] == [(Status.OK, "")] * lanes
+
+    asyncio.run(twice_on_each())
 
 
 def test_cancelling_kills_everything_before_it_returns(warm: Warm, tmp_path: Path) -> None:
@@ -229,6 +267,50 @@ def test_when_a_process_of_the_pool_dies_the_measurement_is_tried_again(warm: Wa
             assert result.status is Status.INFRA_ERROR
             assert "the warm processes died" in result.cause
             assert (await warm.measured()).status is Status.OK
+
+    asyncio.run(run())
+
+
+def test_when_no_new_pool_can_start_nothing_more_begins(warm: Warm, tmp_path: Path) -> None:
+    setting = warm.executor._setting  # type: ignore[attr-defined]
+
+    async def run() -> None:
+        idle = len(_pool(tmp_path, "template.main"))
+        under_way = asyncio.create_task(warm.measured(SLEEP))
+        while len(_pool(tmp_path, "template.main")) == idle:
+            assert not under_way.done()
+            await asyncio.sleep(0.005)
+        waiting = asyncio.create_task(warm.measured(number=2))
+        await asyncio.sleep(0)
+        setting["warm"] = ["no_such_module"]
+        os.kill(_pool(tmp_path, "server.main")[-1], signal.SIGKILL)
+        assert (await under_way).status is Status.INFRA_ERROR
+        with pytest.raises(Unstarted, match="cannot load no_such_module"):
+            await waiting
+        with pytest.raises(Unstarted, match="cannot load no_such_module"):
+            await warm.measured(number=3)
+        setting["warm"] = []
+        assert (await warm.measured()).status is Status.OK
+
+    asyncio.run(run())
+
+
+def test_a_death_reaches_every_measurement_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    slots = [Slot(i, (cpus[i % len(cpus)],)) for i in range(4)]
+    monkeypatch.setattr("autolab.execution.warm.executor.discover_slots", lambda wanted: slots)
+    lab = Warm(tmp_path / "lab", slots=4)
+
+    async def run() -> None:
+        idle = len(_pool(tmp_path, "template.main"))
+        under_way = [asyncio.create_task(lab.measured(SLEEP, number=i)) for i in range(4)]
+        while len(_pool(tmp_path, "template.main")) < idle + 4:
+            assert not any(task.done() for task in under_way)
+            await asyncio.sleep(0.005)
+        os.kill(_pool(tmp_path, "server.main")[-1], signal.SIGKILL)
+        results = await asyncio.gather(*under_way)
+        assert [result.status for result in results] == [Status.INFRA_ERROR] * 4
+        assert (await lab.measured()).status is Status.OK
 
     asyncio.run(run())
 

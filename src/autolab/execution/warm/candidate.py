@@ -49,12 +49,19 @@ def become(
         set_limits(dict(request["rlimits"]))
         kernel.write(f"{proc}/sys/user/max_user_namespaces", b"0")
         kernel.drop_capabilities()
+        highest = highest_descriptor()
         answers.sendmsg([b"started"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", watched))])
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(3, highest + 1)
     except BaseException as error:
         answers.send(f"{type(error).__name__}: {error}".encode(errors="replace")[:200])
         os._exit(127)
     script.run(command, sandbox.WORKSPACE, request["env"])
+
+
+def highest_descriptor() -> int:
+    """The highest open descriptor of this process, or one above it; it may be above the limit, which may have been
+    lowered since."""
+    return max(map(int, os.listdir("/proc/self/fd")))
 
 
 def _make_room(request: dict[str, Any], files: dict[str, bytes]) -> list[int]:

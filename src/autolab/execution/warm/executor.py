@@ -19,7 +19,7 @@ from autolab.execution.bundle import (
     spec_for,
 )
 from autolab.execution.data import Data
-from autolab.execution.executor import finished, sweep
+from autolab.execution.executor import Unstarted, finished, sweep
 from autolab.execution.local import Slot, discover_slots
 from autolab.execution.measurement import clean_environment
 from autolab.execution.sandbox import available
@@ -71,16 +71,16 @@ class WarmExecutor:
         self._staged: dict[str, tuple[Files, dict[str, Any] | None]] = {}
         self._waiting: deque[asyncio.Future[Lane]] = deque()
         self._free: list[Lane] = []
+        self._renewal: asyncio.Task[None] | None = None
         self._pool = self._start()
+        self._pool.wait()
+        self._free.extend(self._pool.lanes)
 
     def _start(self) -> Pool:
         folder = self.runs.resolve() / _FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         home = os.environ.get("HOME", "/tmp")
-        pool = Pool(folder, self._setting, clean_environment(self._setting["spec"], home))
-        for lane in pool.lanes:
-            self._give(lane)
-        return pool
+        return Pool(folder, self._setting, clean_environment(self._setting["spec"], home))
 
     def stage(self, measurement: Measurement, program: Files, pace: dict[str, Any] | None = None) -> Path:
         """Keep what is to be measured at hand; the answer names it, and is no folder."""
@@ -102,7 +102,8 @@ class WarmExecutor:
         return self.runs / measurement.id
 
     async def run(self, bundle: Path, measurement: Measurement, slot: Slot) -> Measurement:
-        """Measure on the next free lane."""
+        """Measure on the next free lane. Raises Unstarted if there is none any more: the warm processes died, and
+        new ones did not start."""
         program, pace = self._staged[measurement.id]
         request = {
             "id": measurement.id,
@@ -120,7 +121,7 @@ class WarmExecutor:
         try:
             return parse_result(await lane.ask(request), "the pool")
         except Gone:
-            return infra_error(id, f"the warm processes died: {self._renew(lane)}"[:200])
+            return infra_error(id, f"the warm processes died: {self._retire(lane)}"[:200])
         except LabError as error:
             return infra_error(id, str(error)[:200])
         finally:
@@ -128,15 +129,16 @@ class WarmExecutor:
                 self._give(lane)
 
     async def _lane(self) -> Lane:
-        """The next lane that is free."""
+        """The next lane that is free. Raises Unstarted."""
         if self._free:
             return self._free.pop()
+        self._renew()
         turn: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             return await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._give(turn.result())
             raise
 
@@ -149,15 +151,41 @@ class WarmExecutor:
                 return
         self._free.append(lane)
 
-    def _renew(self, lane: Lane) -> str:
-        """Start a new pool if the lane's is the present one; what that one said when it died. Raises LabError."""
+    def _retire(self, lane: Lane) -> str:
+        """Have another pool in place of the one that the lane died with; what that one said when it died."""
         pool = self._pool
         if lane not in pool.lanes:
             return "with another measurement"
-        pool.close()
+        pool.lanes.clear()
         self._free.clear()
-        self._pool = self._start()
+        self._renew()
         return pool.last_words()
+
+    def _renew(self) -> None:
+        """See to it that a new pool is on its way if the present one died."""
+        if not self._pool.lanes and (self._renewal is None or self._renewal.done()):
+            self._renewal = asyncio.get_running_loop().create_task(self._restart())
+
+    async def _restart(self) -> None:
+        """Start a new pool; if that cannot be, who waits for a lane hears why. The next one who asks tries again."""
+        try:
+            await asyncio.to_thread(self._pool.close)
+            pool = self._start()  # not in a thread, which may end before this one
+            try:
+                await asyncio.to_thread(pool.wait)
+            except asyncio.CancelledError:
+                pool.close()
+                raise
+        except Exception as problem:  # of whatever kind: nobody may wait for ever
+            reason = f"the warm processes died, and no new ones start: {problem}"
+            while self._waiting:
+                turn = self._waiting.popleft()
+                if not turn.done():
+                    turn.set_exception(Unstarted(reason))
+            return
+        self._pool = pool
+        for lane in pool.lanes:
+            self._give(lane)
 
     def clear(self, measurement: Measurement) -> None:
         """Forget the program of a measurement that is in the ledger."""

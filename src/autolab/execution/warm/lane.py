@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any, NoReturn
 
-# Where the folders of the candidate at hand are open; they stay what they are, whatever it does to their names.
-_ARTIFACT, _CLOCK = 100, 101
 _LAB = 0  # the socket to the lab
 _START_SECONDS = 60.0  # for a machine that swaps
 _LENGTH = 4  # bytes before each message
@@ -47,10 +45,10 @@ class Lost(Exception):
 class _Folders(Bundle):
     """What a measurement keeps where; nothing of it is on a disk."""
 
-    def __init__(self, root: str, pristine: str, program: dict[str, str]) -> None:
+    def __init__(self, root: str, pristine: str, program: dict[str, str], opened: tuple[int, int]) -> None:
         super().__init__(root)
         self.pristine = pristine
-        self.artifact, self.clock = f"/proc/self/fd/{_ARTIFACT}/.", f"/proc/self/fd/{_CLOCK}/."
+        self.artifact, self.clock = (f"/proc/self/fd/{descriptor}/." for descriptor in opened)
         self.collected, self.evaluation = os.path.join(root, "artifact"), os.path.join(root, "evaluation")
         self._program = program
 
@@ -76,6 +74,10 @@ class Lane:
         self.signals.poll.modify(
             _LAB, select.POLLIN
         )  # while it measures, the lab has nothing to say but "stop"
+        # Where the folders of artifact and clock of the candidate at hand are open; they stay what they are, whatever
+        # it does to their names. Between candidates, nothing is behind these numbers, and no other file gets them.
+        self.nothing = os.open(os.devnull, os.O_RDONLY)
+        self.opened = os.dup(self.nothing), os.dup(self.nothing)
         evaluate = spec["commands"]["evaluate"]
         self.evaluator = script.Command(evaluate) if evaluate else None
         self.code: CodeType | None = None
@@ -105,7 +107,7 @@ class Lane:
         started = time.time()
         program = request.pop("program")
         spec = {**self.spec, **request}
-        folders = _Folders(os.path.join(self.root, "measurement"), self.pristine, program)
+        folders = _Folders(os.path.join(self.root, "measurement"), self.pristine, program, self.opened)
         measurement = Measurement(spec, folders, self.signals, self.machine)
         os.mkdir(folders.root)
         try:
@@ -114,7 +116,7 @@ class Lane:
                 for folder in (folders.collected, folders.evaluation):
                     os.mkdir(folder)
                 collect(measurement)
-                os.closerange(_ARTIFACT, _CLOCK + 1)  # and the memory behind them is free
+                self._close_folders()  # and the memory behind them is free
                 if self.evaluator is None:
                     evaluation.self_reported(measurement)
                 self._evaluate(measurement, self.evaluator)
@@ -126,7 +128,7 @@ class Lane:
             text = output.scrub(measurement.log.text()).encode("utf-8", "replace")
             return result_of(outcome, spec, measurement.facts, text, started)
         finally:
-            os.closerange(_ARTIFACT, _CLOCK + 1)
+            self._close_folders()
             shutil.rmtree(folders.root)
 
     def _train(self, measurement: Measurement, program: dict[str, str]) -> None:
@@ -190,11 +192,15 @@ class Lane:
         if message != b"started":
             said = "" if len(message) == END.size else message.decode(errors="replace")
             raise Outcome("infra_error", f"the sandbox did not start: {said or 'it was killed'}")
-        artifact, clock, tree.process = descriptors
-        for descriptor, place in ((artifact, _ARTIFACT), (clock, _CLOCK)):
+        *folders, tree.process = descriptors
+        for descriptor, place in zip(folders, self.opened, strict=True):
             os.dup2(descriptor, place, inheritable=False)
             os.close(descriptor)
-        tree.room = _ARTIFACT
+        tree.room = self.opened[0]
+
+    def _close_folders(self) -> None:
+        for place in self.opened:
+            os.dup2(self.nothing, place, inheritable=False)
 
     def _evaluate(self, measurement: Measurement, command: script.Command) -> NoReturn:
         env = evaluation.environment(measurement)

@@ -35,7 +35,8 @@ class Pool:
     """Processes that measure on so many lanes; they live as long as this object, at most as long as this process."""
 
     def __init__(self, folder: Path, task: dict[str, Any], variables: dict[str, str]) -> None:
-        """Start them; `folder` is an empty folder for what they keep in memory. Raises LabError if they cannot."""
+        """Start them; they die with the thread that does, at the latest, and are ready after `wait`. `folder` is an
+        empty folder for what they keep in memory. Raises LabError and OSError if they cannot start."""
         pairs = [socket.socketpair() for _ in task["lanes"]]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the pool)
         self.lanes = [Lane(ours) for ours, _ in pairs]
@@ -54,6 +55,9 @@ class Pool:
         self.close = weakref.finalize(self, _end, self._process, [ours for ours, _ in pairs])
         for _, end in pairs:
             end.close()
+
+    def wait(self) -> None:
+        """Return when all lanes are ready. Raises LabError if they do not get there; all are dead then."""
         try:
             answers = [lane.first() for lane in self.lanes]
         except Gone:
@@ -81,16 +85,22 @@ class Lane:
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
+        weakref.finalize(self, end.close)
         self._told = self._unwanted = False  # the request is out; nobody waits for the answer
 
     def first(self) -> dict[str, Any]:
         """What it says first. Raises Gone."""
-        if not select.select([self.socket], [], [], _START_SECONDS)[0]:
+        poll = select.poll()  # select takes no descriptor above 1023
+        poll.register(self.socket, select.POLLIN)
+        if not poll.poll(1000 * _START_SECONDS):
             raise Gone("it does not answer")
-        head = self.socket.recv(_LENGTH, socket.MSG_WAITALL)
-        if len(head) < _LENGTH:
+        try:
+            head = self.socket.recv(_LENGTH, socket.MSG_WAITALL)
+            content = self.socket.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL) if head else b""
+        except OSError as error:
+            raise Gone(str(error)) from None
+        if len(head) < _LENGTH or len(content) < int.from_bytes(head, "big"):
             raise Gone
-        content = self.socket.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)
         answer: dict[str, Any] = json.loads(content)
         return answer
 
@@ -160,7 +170,9 @@ def _command(folder: Path, spec: dict[str, Any], task: int, lanes: Sequence[int]
 
 def _end(process: subprocess.Popen[bytes], ends: list[socket.socket]) -> None:
     for end in ends:
-        end.close()
+        # Not closed: an event loop that waits for an answer would never hear of it.
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
