@@ -2,7 +2,7 @@
 
 Within a problem everything is the same for all: the seeded first program, the mutator, the evaluator, the number of
 evaluations, and how many are in flight (a parent is chosen before the results of those are known). Two measures,
-chosen before any result was looked at:
+chosen before the default was tuned, though not before its parts were first looked at:
 
   quality      the area under the best-so-far curve, as a share: 0 is the problem's floor, 1 its ceiling
   evaluations  all evaluations of all seeds divided by the number of seeds that reached the target (the expected
@@ -334,10 +334,10 @@ def main() -> int:
     short = 10 if asked.quick else 1
     keys = [
         (name, flight, arm, seed, problem.evaluations // short)
+        for seed in range(asked.first_seed, asked.first_seed + count)
         for name, problem in PROBLEMS.items()
         for flight in IN_FLIGHT
         for arm in ARMS
-        for seed in range(asked.first_seed, asked.first_seed + count)
     ]
     compared = (
         REFERENCE,
@@ -349,8 +349,8 @@ def main() -> int:
     )
     deceptive = [
         (DECEPTIVE, MANY, arm, seed, PROBLEMS[DECEPTIVE].evaluations // short)
-        for arm in compared
         for seed in range(asked.first_seed, asked.first_seed + many)
+        for arm in compared
     ]
     runs = perform(keys, asked.jobs, asked.out)
     met = True

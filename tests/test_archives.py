@@ -200,17 +200,28 @@ def test_better_elites_are_chosen_more_often_and_barren_ones_less() -> None:
     assert archive.history.barren[7] == 0
 
 
-def test_auto_climbs_while_that_pays_and_spreads_out_on_a_plateau() -> None:
+def test_auto_climbs_while_that_pays_and_spreads_out_in_a_dead_end() -> None:
     archive = Auto([(0, 1), (0, 1)])
     rng = np.random.default_rng(0)
     for number in range(200):
-        archive.add(number, float(number), rng.random(2).tolist())
-    assert archive.greed(1) > 0.9
-    assert Counter(archive.sample_elites(100, rng))[199] > 80
-    for number in range(200, 500):
-        archive.add(number, float(rng.random()), rng.random(2).tolist())
-    assert archive.greed(1) < 0.2
+        archive.add(number, float(number), rng.random(2).tolist(), parent=number - 1)
+    assert archive.greed(1) == 1.0 and archive.greed(64) < 1.0
+    assert set(archive.sample_elites(100, rng)) == {199}
+    for number in range(200, 300):
+        archive.add(number, float(rng.random()), rng.random(2).tolist(), parent=199)
+    assert archive.greed(1) < 0.5
     assert len(set(archive.sample_elites(100, rng))) > 5
+    archive.add(300, 250.0, [0.5, 0.5], parent=120)
+    assert archive.greed(1) == 1.0  # somebody else found a way on
+
+
+def test_polishing_is_no_progress() -> None:
+    archive = Auto([(0, 1)])
+    archive.add(0, 0.0, [0.5])
+    archive.add(1, 1.0, [0.5], parent=0)
+    for number in range(2, 100):
+        archive.add(number, 1.0 + 1e-6 * number, [0.5], parent=number - 1)
+    assert archive.greed(1) < 0.5
 
 
 def test_bounds_that_nobody_declared_follow_what_was_seen() -> None:

@@ -46,7 +46,7 @@ def tried(
 ) -> Trial:
     """A trial that set the rate, and ended."""
     branch = (parent.program or "", parent.number) if parent else None
-    ticket = lab.open_trial(role="worker", agent="test", surface="optimizer", parent=branch)
+    ticket = lab.ticket(lab.reserve(role="worker", agent="test", surface="optimizer", parent=branch))
     (line,) = [line for line in ticket.parent_files["train.py"].splitlines() if line.startswith("RATE")]
     edit = Edit(path="train.py", search=line, replace=f"RATE = {rate}")
     trial = lab.submit(ticket, Proposal(f"rate {rate}", (edit,), surface="optimizer"))

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 Bounds = tuple[float, float] | None
 
-REFIT_SHARE = (
-    0.1  # bounds and niches are made anew when the history has grown by this: O(1) a trial on average
-)
+REFIT_SHARE = 0.1  # bounds and niches are made anew when the history has grown by this: O(1) a trial
 SMALL = 32  # below this they are made anew with every trial
 OUTLYING = 0.01  # share at either end that does not stretch bounds which nobody declared
 LARGEST = 1e100

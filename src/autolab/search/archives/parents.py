@@ -9,9 +9,7 @@ import numpy as np
 from autolab.search.archives.history import History
 
 GREED = 8  # the mean rank that is chosen is the number of elites divided by this
-PATIENCE = (
-    30  # children in a row that were no better than their parent, after which it gets half of its turns
-)
+PATIENCE = 10  # an elite with so many children in a row that were no better than it gets half of its turns
 
 
 def choose_parents(history: History, places: Sequence[int], n: int, rng: np.random.Generator) -> list[int]:
