@@ -17,7 +17,8 @@ from autolab import collaboration
 from autolab.collaboration import Assignment
 from autolab.collaboration.choosing import collaboration_class, collaborations
 from autolab.errors import LabError
-from autolab.ledger.records import Status, TrialState
+from autolab.harness import Ticket
+from autolab.ledger.records import Proposal, Status, TrialState
 
 NAMES = collaborations()
 FAILURES = [Status.CRASH, Status.OOM, Status.NAN, Status.PROPOSAL_FAILED, Status.TIMEOUT, Status.INFRA_ERROR]
@@ -99,6 +100,32 @@ def test_sixty_four_at_once_get_a_trial_and_a_proposal_each(tmp_path: Path, name
         play.end(number, 10.0 - number % 3)
     following = play.collaboration.assign()
     assert following is not None and play.again(by_number=True).assign() == following
+
+
+class AtOnce(Play):
+    """Agents without a model: they answer at once."""
+
+    async def ask(self, ticket: Ticket) -> Proposal:
+        """A proposal by rule."""
+        self.tickets.append(ticket)
+        return self.rule(ticket)
+
+    async def consult(self, ticket: Ticket) -> str:
+        """No words."""
+        return ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_waits_where_agents_answer_at_once(tmp_path: Path, name: str) -> None:
+    """Whatever waits lets slots go first, and the same seed would not give the same campaign any more."""
+    play = AtOnce(tmp_path, name, agents=4)
+    for step in range(30):
+        number = play.open()
+        assert number is not None
+        with pytest.raises(StopIteration):
+            play.bring(number).send(None)
+        play.end(number, 10.0 - step % 7)
+    assert len(play.tickets) >= 20
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,6 +10,7 @@ from collaborating import CONSTANTS, Play, own_constant
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autolab.collaboration.choosing import collaboration_class
 from autolab.collaboration.common.plans import MOST_GOALS, goal_lines, read_concerns, read_goals
 from autolab.harness import Ticket
 from autolab.ledger import handovers
@@ -109,13 +110,46 @@ def test_workers_hand_over_once_and_the_next_planner_reads_it(play: Play) -> Non
     assert [ticket.role for ticket in play.consulted] == ["planner", *4 * ["worker"], "planner"]
     results = play.consulted[1].notes[0].splitlines()
     assert len(results) == 3 and "no_difference" in results[0] and "score" in results[0]
-    told = handovers.of_round(play.ledger, play.campaign, "1")
+    told = handovers.of_round(play.ledger, play.campaign, "hierarchy:1")
     assert sorted({(one.kind, one.surface) for one in told if one.surface == "loss"}) == [
         ("concern", "loss"), ("handover", "loss"), ("learning", "loss"),
     ]  # fmt: skip
     notes = play.consulted[-1].notes
     assert len(notes) == 12 and "loss, learning: LEARNT: loss helps" in notes
     assert [ticket.notes for ticket in play.tickets if ticket.surface == "loss"][-1] == ("loss may be luck",)
+
+
+def test_the_workers_of_a_model_that_answers_report_at_once(play: Play) -> None:
+    run_round(play, {})
+    number = play.open()
+    assert number is not None
+    busy: list[int] = []
+    under_way = 0
+
+    async def consult(ticket: Ticket) -> str:
+        nonlocal under_way
+        under_way += 1
+        busy.append(under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return "CONCERN: luck"
+
+    ticket = play.lab.ticket(play.ledger.trial(number))
+    asyncio.run(play.collaboration.propose(play.ask, consult, ticket, play.asked[number]))
+    assert busy == [1, 1, 2, 3, 1], "the first worker, the other three, then the planner"
+
+
+def test_what_a_team_handed_over_is_not_taken_for_what_workers_did(tmp_path: Path) -> None:
+    """A campaign that ran as a team may go on as a hierarchy, and both count their rounds from one."""
+    play = Play(tmp_path, "team", agents=4)
+    number = play.open()
+    assert number is not None
+    play.run(number, 11.0)
+    play.collaboration = collaboration_class("hierarchy")(play.setting)
+    run_round(play, {})
+    play.propose(*play.fill(4))
+    assert [ticket.role for ticket in play.consulted] == ["planner", *4 * ["worker"], "planner"]
+    assert len(play.consulted[-1].notes) == 4, "the results of four surfaces"
 
 
 @pytest.mark.parametrize(("score", "better"), [(8.0, True), (9.95, False)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from collaborating import Play, own_constant, set_constant
 from autolab.collaboration.common.surfaces import touched
 from autolab.errors import LabError
 from autolab.harness import Exhausted, NoProposal, Ticket
+from autolab.harness.desk import Briefing, Desk
 from autolab.ledger import handovers
-from autolab.ledger.records import Measurement, Proposal, Status
+from autolab.ledger.records import Measurement, Proposal, Status, TrialState
 from autolab.program.edits import apply_edits
+from autolab.task import Edit
 
 
 @pytest.fixture
@@ -63,10 +66,22 @@ def test_handovers_are_in_the_ledger_once_even_if_the_turns_are_taken_again(play
     number = opened(play)
     for _ in range(2):  # the first time it was killed before the candidate was queued
         brought(play, number)
-    told = handovers.of_round(play.ledger, play.campaign, "1")
-    assert [(one.trial, one.surface, one.kind) for one in told] == [
+    assert [(one.trial, one.surface, one.kind) for one in told(play, 1)] == [
         (number, "architecture", "handover"), (number, "optimizer", "handover"), (number, "systems", "handover"),
     ]  # fmt: skip
+
+
+def told(play: Play, round: int) -> list[handovers.Handover]:
+    """What the three turns of a round handed over."""
+    turns = [f"team:{round}.{turn}" for turn in (1, 2, 3)]
+    return [one for turn in turns for one in handovers.of_round(play.ledger, play.campaign, turn)]
+
+
+def test_every_turn_of_a_task_without_surfaces_is_kept(tmp_path: Path) -> None:
+    play = Play(tmp_path, "team", surfaces="{}")
+    play.rule = lambda ticket: set_constant(ticket, len(play.tickets), 1)
+    play.propose(opened(play))
+    assert [one.text for one in told(play, 1)] == ["X1 to 1", "X2 to 1", "X3 to 1"]
 
 
 def test_a_turn_that_fails_is_noted_and_the_others_go_on(play: Play) -> None:
@@ -112,6 +127,34 @@ def brought(play: Play, number: int) -> Proposal:
     """A trial's proposal, which is not queued; what ends it is raised."""
     ticket = play.lab.ticket(play.ledger.trial(number))
     return asyncio.run(play.collaboration.propose(play.ask, play.consult, ticket, play.asked[number]))
+
+
+def test_only_the_last_turns_candidate_has_to_be_new(play: Play) -> None:
+    """An architect may begin with what was tried before: the candidate that is measured has more to it."""
+    known = opened(play)
+    ticket = play.lab.ticket(play.ledger.trial(known))
+    play.lab.submit(ticket, tried := set_constant(ticket, 0, 7))
+    play.end(known, 11.0)
+    desk = Desk(play.lab.objection, lambda ticket: "", lambda: None, lambda session: None)
+    briefing = Briefing(play.lab.task, desk)
+
+    def rule(ticket: Ticket) -> Proposal:
+        first = ticket.surface == "architecture"
+        answer = briefing.accepted(ticket, tried if first else by_surface(ticket))
+        assert isinstance(answer, Proposal)
+        return answer
+
+    play.rule = rule
+    (proposal,) = play.propose(number := opened(play))
+    assert proposal is not None and touched(proposal) == ("architecture", "optimizer", "systems")
+    assert play.ledger.trial(number).state is TrialState.QUEUED
+    assert [ticket.partial for ticket in play.tickets] == [True, True, False]
+    alone = replace(play.tickets[0], partial=False)
+    refused = briefing.accepted(alone, tried)
+    assert isinstance(refused, tuple) and refused[0] is Status.DUPLICATE
+    broken = replace(tried, edits=(Edit(path="train.py", search="\nX0 = 0\n", replace="\nX0 = (\n"),))
+    refused = briefing.accepted(play.tickets[0], broken)
+    assert isinstance(refused, tuple) and refused[0] is Status.PREFLIGHT_FAILED
 
 
 def test_turns_that_undo_each_other_are_no_proposal(tmp_path: Path) -> None:

@@ -17,27 +17,20 @@ def test_what_is_told_again_replaces_what_was_told(toy: Path) -> None:
     lab = start(toy)
     name = lab.campaign.id
     for text in ("first", "second"):
-        handovers.add(lab.ledger, name, round="1", role="worker", kind="learning", text=text, surface="loss")
-    handovers.add(lab.ledger, name, round="1", role="worker", kind="concern", text="third", surface="loss")
-    handovers.add(lab.ledger, name, round="1", role="team", kind="handover", text="fourth", trial=1)
-    handovers.add(lab.ledger, name, round="2", role="planner", kind="plan", text="fifth")
-    told = handovers.of_round(lab.ledger, name, "1")
-    assert [one.text for one in told] == ["second", "third", "fourth"]
-    assert [one.text for one in handovers.of_round(lab.ledger, name, "1", "concern")] == ["third"]
-    assert handovers.of_round(lab.ledger, "another-1", "1") == []
-
-
-def test_the_newest_are_found_by_surface_or_all(toy: Path) -> None:
-    lab = start(toy)
-    for number in range(30):
-        surface = "loss" if number % 2 else "data"
         handovers.add(
-            lab.ledger, lab.campaign.id, round=str(number), role="worker", kind="learning", text=f"{number}",
-            surface=surface,
-        )  # fmt: skip
-    assert [one.text for one in handovers.recent(lab.ledger, lab.campaign.id, last=3)] == ["27", "28", "29"]
-    newest = handovers.recent(lab.ledger, lab.campaign.id, surface="data", last=2)
-    assert [one.text for one in newest] == ["26", "28"]
+            lab.ledger, name, round="hierarchy:1", role="worker", kind="learning", text=text, surface="loss"
+        )
+    handovers.add(
+        lab.ledger, name, round="hierarchy:1", role="worker", kind="concern", text="third", surface="loss"
+    )
+    handovers.add(
+        lab.ledger, name, round="hierarchy:1", role="worker", kind="handover", text="fourth", trial=1
+    )
+    handovers.add(lab.ledger, name, round="hierarchy:2", role="planner", kind="plan", text="fifth")
+    told = handovers.of_round(lab.ledger, name, "hierarchy:1")
+    assert [one.text for one in told] == ["second", "third", "fourth"]
+    assert [one.text for one in handovers.of_round(lab.ledger, name, "hierarchy:1", "concern")] == ["third"]
+    assert handovers.of_round(lab.ledger, "another-1", "hierarchy:1") == []
 
 
 @settings(max_examples=30, deadline=None)

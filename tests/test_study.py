@@ -230,6 +230,10 @@ VARIED = ("--vary", "lineage=on,off")
         (("--vary", "collaboration=single,duel", "--trials", "2"), "arm 'duel': Invalid value"),
         ((*VARIED, "--trials", "2", "--", "--trials", "9"), "--trials is the study's own"),
         ((*VARIED, "--trials", "2", "--", "--new"), "--new is the study's own"),
+        (
+            (*VARIED, "--trials", "2", "--", "--patience", "3"),
+            "--patience would end campaigns before their budget",
+        ),
         ((*VARIED, "--trials", "2", "--", "--colour"), "No such option"),
         ((*VARIED, "--trials", "2", "--name", "../up"), "is no name for a study"),
         (("--show",), "there is no study 'study'"),

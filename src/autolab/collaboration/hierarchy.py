@@ -72,7 +72,7 @@ class Collaborators:
         self._batch = WAVES * max(setting.agents, self._workers)  # trials of a round
         nothing = _Round(0, {}, None, ended=self._batch)  # it is over, and the first one is next
         self._round = self._before = nothing
-        self._desk = Desk(setting)
+        self._desk = Desk(setting, self.name)
 
     def assign(self) -> Assignment | None:
         """The synthesis if it is due, else the next subagent."""

@@ -92,8 +92,11 @@ class Collaborators:
         done: list[Proposal] = []
         spent: list[Proposal] = []
         failed: Exception | None = None
-        for role, surface in self._turns:
-            turn = replace(ticket, role=role, surface=surface or None, parent_files=files, notes=tuple(notes))
+        for place, (role, surface) in enumerate(self._turns, start=1):
+            turn = replace(
+                ticket, role=role, surface=surface or None, parent_files=files, notes=tuple(notes),
+                partial=place < len(self._turns),
+            )  # fmt: skip
             try:
                 proposal = await ask(turn)
                 spent.append(proposal)
@@ -108,8 +111,8 @@ class Collaborators:
                 said = _words(proposal)
             notes.append(f"{surface or role}: {said}")
             handovers.add(
-                self._setting.ledger, self._setting.campaign, round=assignment.round, role=role, kind="handover",
-                text=said, surface=surface, trial=ticket.number,
+                self._setting.ledger, self._setting.campaign, round=f"{self.name}:{assignment.round}.{place}",
+                role=role, kind="handover", text=said, surface=surface, trial=ticket.number,
             )  # fmt: skip
         edits = edits_between(ticket.parent_files, files)
         if not edits:

@@ -17,7 +17,9 @@ MAX_TEXT = 8000  # characters of one handover
 
 @dataclass(frozen=True)
 class Handover:
-    """One thing told. `round` is the collaboration's; `trial` is None if it is about no single one."""
+    """One thing told. `round` begins with the collaboration's name, since another one may have gone on with the
+    campaign: `hierarchy:3`, and for the second turn of a team `team:3.2`. `trial` is None if it is about no single
+    one."""
 
     number: int
     campaign: str
@@ -67,13 +69,3 @@ def of_round(ledger: Ledger, campaign: str, round: str, kind: str | None = None)
         (campaign, round, kind),
     )
     return [Handover(**dict(row)) for row in rows]
-
-
-def recent(ledger: Ledger, campaign: str, *, surface: str | None = None, last: int = 20) -> list[Handover]:
-    """The newest that was told in a campaign, oldest first; of one surface, or of all."""
-    rows = ledger.rows.execute(
-        "SELECT * FROM handover WHERE campaign = ? AND surface = coalesce(?, surface)"
-        " ORDER BY number DESC LIMIT ?",
-        (campaign, surface, last),
-    ).fetchall()
-    return [Handover(**dict(row)) for row in reversed(rows)]

@@ -6,7 +6,8 @@ The ledger keeps it, so that nobody is asked again by a campaign that goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 
 from autolab.collaboration import Consult, Setting
@@ -25,7 +26,8 @@ Batch = Mapping[str, Sequence[int]]
 class Desk:
     """Where reports are handed in and plans are read. Whoever needs one first asks for it; the others wait."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, collaboration: str) -> None:
+        self._collaboration = collaboration
         self._ledger, self._campaign, self._surfaces = setting.ledger, setting.campaign, setting.task.surfaces
         self._goals: dict[str, dict[str, list[str]]] = {}
         self._asking = asyncio.Lock()
@@ -48,8 +50,7 @@ class Desk:
 
     def concerns(self, round: str, surface: str) -> tuple[str, ...]:
         """What a surface's worker warned of in a round."""
-        told = handovers.of_round(self._ledger, self._campaign, round, "concern")
-        return tuple(one.text for one in told if one.surface == surface)
+        return tuple(one.text for one in self._told(round, "concern") if one.surface == surface)
 
     async def _plan(
         self, consult: Consult, ticket: Ticket, round: str, surfaces: Sequence[str], before: tuple[str, Batch]
@@ -57,12 +58,12 @@ class Desk:
         described = {surface: self._surfaces.get(surface, "") for surface in surfaces}
         if not any(surfaces):
             return {}
-        known = handovers.of_round(self._ledger, self._campaign, round, "plan")
+        known = self._told(round, "plan")
         if known:
             return read_goals(known[-1].text, described)
         await self._hand_over(consult, ticket, *before)
-        told = handovers.of_round(self._ledger, self._campaign, before[0])
-        notes = tuple(f"{one.surface}, {one.kind}: {one.text}" for one in told if one.kind != "plan")
+        told = [one for one in self._told(before[0]) if one.kind != "plan"]
+        notes = tuple(f"{one.surface}, {one.kind}: {one.text}" for one in told)
         wanted = "\n".join(f"{surface}: {text}" for surface, text in described.items())
         words = await consult(replace(ticket, role="planner", surface=None, goal=wanted, notes=notes))
         goals = read_goals(words, described)
@@ -70,27 +71,43 @@ class Desk:
         return goals
 
     async def _hand_over(self, consult: Consult, ticket: Ticket, round: str, batch: Batch) -> None:
-        told = handovers.of_round(self._ledger, self._campaign, round, "handover")
-        done = {one.surface for one in told}
-        missing = [surface for surface, trials in batch.items() if trials and surface not in done]
-        await asyncio.gather(
-            *(self._report(consult, ticket, round, surface, batch[surface]) for surface in missing)
-        )
+        done = {one.surface for one in self._told(round, "handover")}
+        missing = deque(surface for surface, trials in batch.items() if trials and surface not in done)
+
+        def report(surface: str) -> Awaitable[bool]:
+            return self._report(consult, ticket, round, surface, batch[surface])
+
+        # All at once only if there is somebody to wait for: without a model nothing may wait, not even for an instant,
+        # or what a proposer sees would depend on which slot was quicker.
+        while missing:
+            if await report(missing.popleft()):
+                await asyncio.gather(*(report(surface) for surface in missing))
+                return
 
     async def _report(
         self, consult: Consult, ticket: Ticket, round: str, surface: str, trials: Sequence[int]
-    ) -> None:
+    ) -> bool:
+        """Have one worker report; whether it had words of its own."""
         results = "\n".join(_result(self._ledger.trial(number)) for number in trials[-MOST_RESULTS:])
         asked = replace(ticket, role="worker", surface=surface or None, goal="", notes=(results,))
-        learnings, concerns = read_concerns(await consult(asked))
+        words = await consult(asked)
+        learnings, concerns = read_concerns(words)
         for kind, text in (("learning", learnings), ("concern", concerns), ("handover", results)):
             if text:
                 self._add(round, "worker", surface, kind, text)
+        return bool(words)
+
+    def _told(self, round: str, kind: str | None = None) -> list[handovers.Handover]:
+        return handovers.of_round(self._ledger, self._campaign, self._named(round), kind)
 
     def _add(self, round: str, role: str, surface: str, kind: str, text: str) -> None:
         handovers.add(
-            self._ledger, self._campaign, round=round, role=role, kind=kind, text=text, surface=surface
-        )
+            self._ledger, self._campaign, round=self._named(round), role=role, kind=kind, text=text,
+            surface=surface,
+        )  # fmt: skip
+
+    def _named(self, round: str) -> str:
+        return f"{self._collaboration}:{round}"
 
 
 def _result(trial: Trial) -> str:
