@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url"
 
 // The pack's roles. An agent of that name is ours only if its permissions name our scripts or our state, so that a
 // user's own "reviewer" is never touched.
-const ROLES = ["lab", "researcher", "planner", "worker", "reviewer", "engineer", "reporter"]
+const ROLES = ["lab", "researcher", "planner", "worker", "coordinator", "reviewer", "engineer", "reporter"]
 const SPECIALIST = /^specialists\/[^/]+$/
 const OUR_PERMISSIONS = /\bscripts\/\w+\.py|\.autolab\//
 const WRITERS = ["worker", "engineer"]

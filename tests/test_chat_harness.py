@@ -21,7 +21,7 @@ from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli.agents import chat_harness
 from autolab.cli.executors import local_executor
 from autolab.errors import LabError
-from autolab.harness import NoProposal, Ticket
+from autolab.harness import NoProposal, Spent, Ticket
 from autolab.harness.chat import ChatHarness, ChatLimits, allow_files
 from autolab.harness.desk import AgentEvent, Briefing, Desk
 from autolab.harness.models import Model, ModelLimits
@@ -196,13 +196,56 @@ def test_answers_without_usage_or_without_a_stream_are_read_as_well(toy: Path) -
     assert whole.server.requests[0].stream and whole.found.hypothesis == "higher"
 
 
-@pytest.mark.parametrize("pause", [0.0, 0.05])
-def test_a_stream_without_end_is_cut_by_its_length_and_by_the_time(toy: Path, pause: float) -> None:
-    endless = Step(text="word " * 20, endless=True, chunk_delay=pause)
+@pytest.mark.parametrize(
+    "fault", [{"endless": True}, {"endless": True, "chunk_delay": 0.05}, {"pings": 0.05}]
+)
+def test_a_stream_without_end_is_cut_by_its_length_and_by_the_time(toy: Path, fault: dict[str, Any]) -> None:
+    endless = Step(text="word " * 20, **fault)
     office = at_work(toy, lambda r: endless, one)
     assert isinstance(office.found, NoProposal) and str(office.found) == "nothing was changed"
     assert [r.outcome for r in office.server.requests] == ["client left"] * 2
     assert office.recorded[0].retries == 0 and office.recorded[0].tokens_out > 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_signs_of_life_without_a_word_are_no_answer(toy: Path, stream: bool) -> None:
+    def model(request: Request) -> Step:
+        return Step(pings=0.05) if request.attempt == 1 else say(ANSWER)
+
+    office = at_work(toy, model, one, stream=stream)
+    assert office.found.hypothesis == "higher" and office.recorded[0].retries == 1
+    assert [r.outcome for r in office.server.requests] == ["client left", "answered"]
+    assert "did not answer in time" in office.heard[0].text
+
+
+ENDURING = replace(QUICK, patience=replace(QUICK.patience, first_byte_seconds=600), seconds=2.0)
+
+
+@pytest.mark.parametrize("fault", [Step(delay=math.inf), Step(status=503, retry_after=60)])
+def test_a_session_has_one_deadline_for_all_its_tries(toy: Path, fault: Step) -> None:
+    office = at_work(toy, lambda r: fault, one, limits=replace(ENDURING, seconds=0.3))
+    assert isinstance(office.found, LabError) and "in 0.005 minutes (--agent-minutes)" in str(office.found)
+    assert [(s.outcome, s.note) for s in office.recorded] == [("timeout", "after 0.005 minutes")]
+    assert len(office.server.requests) == 1
+
+
+def test_the_deadline_holds_for_the_feedback_as_well(toy: Path) -> None:
+    def model(request: Request) -> Step:
+        return say("I have no idea.") if len(request.messages) == 2 else Step(delay=math.inf)
+
+    office = at_work(toy, model, one, limits=ENDURING)
+    assert isinstance(office.found, NoProposal) and office.found.status is Status.INFRA_ERROR
+    assert office.found.spent.tokens > 0 and office.recorded[0].outcome == "timeout"
+    assert len(office.server.requests) == 2
+
+
+def test_the_wait_for_a_turn_does_not_count(toy: Path) -> None:
+    narrow = replace(B, limits=ModelLimits(in_flight=1))
+    office = at_work(
+        toy, lambda r: say(ANSWER, delay=0.6), several(5), models={narrow: 1.0}, agents=5, limits=ENDURING
+    )
+    assert Counter(type(p) for p in office.found) == {Proposal: 5}
+    assert max(s.seconds for s in office.recorded) > ENDURING.seconds
 
 
 def test_no_token_of_the_user_goes_to_a_server_that_asks_for_no_key(
@@ -237,6 +280,24 @@ def test_a_model_that_never_answers_needs_a_person(toy: Path) -> None:
     assert isinstance(office.found, LabError)
     assert "the model gives no answer: HTTP 401: bad key [key]" in str(office.found)
     assert len(office.server.requests) == 1 and office.recorded[0].outcome == "model_error"
+
+
+KEY = "sk-" + 8 * "k3y/"
+
+
+def test_no_part_of_a_key_that_a_server_repeats_is_left_where_its_words_are_cut(toy: Path) -> None:
+    def model(request: Request) -> Step:
+        before = "x" * (180 + 5 * trial_of(request))
+        return (
+            Step(status=401, message=f"{before} {KEY}") if request.stream else Step(stream_error=before + KEY)
+        )
+
+    for stream in (True, False):
+        broken = at_work(toy, model, several(25), key=KEY, stream=stream, agents=25)
+        assert len({trial_of(request) for request in broken.server.requests}) == 25
+        said = [str(f) for f in broken.found] + [s.note for s in broken.recorded]
+        assert all(isinstance(f, LabError) for f in broken.found) and "[key]" in said[0]
+        assert all("k3y" not in text for text in [*said, *(e.text for e in broken.heard)])
 
 
 def test_a_model_that_answered_before_costs_a_trial_and_in_the_end_needs_a_person(toy: Path) -> None:
@@ -316,15 +377,94 @@ def test_a_model_that_has_spent_its_dollars_is_asked_no_more(toy: Path) -> None:
     frugal = replace(A, limits=ModelLimits(usd=10.0))
 
     async def use(harness: ChatHarness) -> list[Any]:
-        return [(await several(1)(harness))[0] for _ in range(3)]
+        return [*[(await several(1)(harness))[0] for _ in range(3)], await harness.consult(ticket())]
 
     def model(request: Request) -> Step:
         return say(ANSWER, usage=Usage(1, 4))  # four dollars
 
     both = at_work(toy, model, use, models={frugal: 0.9, B: 0.1}, spent={"x/a": 5.0})
-    assert [r.model for r in both.server.requests] == ["a", "a", "b"]
+    assert [r.model for r in both.server.requests] == ["a", "a", "b", "b"]
     alone = at_work(toy, model, use, models={frugal: 1.0}, spent={"x/a": 5.0})
-    assert isinstance(alone.found[2], LabError) and "every model has spent its dollars" in str(alone.found[2])
+    assert [type(f) for f in alone.found[:3]] == [Proposal, Proposal, Spent] and alone.found[3] == ""
+    assert "the models' dollars are spent (x/a: 13.00 $); raise `autolab.usd`" in str(alone.found[2])
+
+
+def asked_of(*models: str) -> Callable[[ChatHarness], Awaitable[list[Any]]]:
+    """A proposal of each model in turn, or why there is none."""
+
+    async def use(harness: ChatHarness) -> list[Any]:
+        asked = [harness.propose(ticket(n, model=name)) for n, name in enumerate(models, start=1)]
+        return [(await asyncio.gather(one, return_exceptions=True))[0] for one in asked]
+
+    return use
+
+
+def test_while_another_model_answers_a_broken_one_is_asked_no_more(toy: Path) -> None:
+    def model(request: Request) -> Step:
+        return Step(status=404, message="no such model") if request.model == "a" else say(ANSWER)
+
+    office = at_work(toy, model, asked_of("x/a", "x/a", "y/b"), models={A: 0.5, B: 0.5})
+    assert [type(f) for f in office.found] == [Proposal] * 3
+    assert [r.model for r in office.server.requests] == ["a", "b", "b", "b"]
+    assert [s.outcome for s in office.recorded] == ["model_error", "answered", "answered", "answered"]
+    told = [e.text for e in office.heard if e.kind == "model"]
+    assert told == ["x/a gives no answer and is asked no more: HTTP 404: no such model"]
+
+
+def test_a_model_that_breaks_later_is_asked_no_more_either(toy: Path) -> None:
+    def model(request: Request) -> Step:
+        broken = request.model == "a" and trial_of(request) > 1
+        return Step(status=400, message="out of order") if broken else say(ANSWER)
+
+    office = at_work(toy, model, asked_of(*["x/a"] * 5), models={A: 0.5, B: 0.5}, agents=1)
+    assert [type(f) for f in office.found] == [Proposal, NoProposal, NoProposal, Proposal, Proposal]
+    assert [r.model for r in office.server.requests] == ["a", "a", "a", "a", "b", "b"]
+
+
+def test_an_answer_that_was_under_way_brings_a_model_back(toy: Path) -> None:
+    broke, answered = asyncio.Event(), []
+
+    async def use(harness: ChatHarness) -> None:
+        slow = asyncio.create_task(harness.propose(ticket(1, model="x/a")))
+        while not answered:
+            await asyncio.sleep(0.01)  # until its question is there
+        await harness.propose(ticket(2, model="x/a"))
+        await slow
+        await harness.propose(ticket(3, model="x/a"))
+
+    async def model(request: Request) -> Step:
+        if request.model == "b":
+            broke.set()
+        elif trial_of(request) == 1:
+            answered.append(1)
+            await broke.wait()
+        elif trial_of(request) == 2:
+            return Step(status=404)
+        return say(ANSWER)
+
+    office = at_work(toy, model, use, models={A: 0.5, B: 0.5}, limits=replace(QUICK, patience=Patience()))
+    assert [(trial_of(r), r.model) for r in office.server.requests] == [
+        (1, "a"),
+        (2, "a"),
+        (2, "b"),
+        (3, "a"),
+    ]
+
+
+def test_a_person_is_asked_only_when_no_model_is_left(toy: Path) -> None:
+    office = at_work(toy, lambda r: Step(status=404, message=f"no {r.model}"), one, models={A: 0.5, B: 0.5})
+    assert isinstance(office.found, LabError) and sorted(r.model for r in office.server.requests) == [
+        "a",
+        "b",
+    ]
+    assert all(part in str(office.found) for part in ("no a", "no b", "x/a at http", "y/b at http"))
+    poor = at_work(
+        toy, lambda r: Step(status=404), one, models={replace(A, limits=ModelLimits(usd=1)): 0.5, B: 0.5},
+        spent={"x/a": 2.0},
+    )  # fmt: skip
+    assert isinstance(poor.found, Spent) and "(y/b: HTTP 404: scripted error 404, x/a: 2.00 $)" in str(
+        poor.found
+    )
 
 
 def test_so_many_requests_of_a_model_are_in_flight_and_no_more(toy: Path) -> None:
@@ -444,7 +584,9 @@ def test_a_campaign_of_agents_that_answer_in_words(toy: Path) -> None:
         executor = local_executor(lab, 2)
 
         async def run() -> None:
-            async with chat_harness(lab, "local/m", agents=1, slots=2, heard=lambda event: None) as harness:
+            async with chat_harness(
+                lab, "local/m", agents=1, slots=2, minutes=2, heard=lambda event: None
+            ) as harness:
                 assert harness.ahead == 5
                 await CampaignRun(lab, harness, executor, Limits(trials=3)).run()
 

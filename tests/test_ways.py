@@ -34,10 +34,10 @@ def test_a_campaign_that_agents_were_served_in_goes_on_without_their_gate() -> N
     assert Ways().remembered({"harness": "agents", "novelty": True}) == Ways().remembered({})
 
 
-@pytest.mark.parametrize("ways", [Ways(model="a/b"), Ways(lineage="off"), Ways(generic=True)])
-def test_words_for_agents_need_agents(ways: Ways) -> None:
-    with pytest.raises(LabError, match="without one"):
-        ways.check({})
+def test_a_model_needs_somebody_who_asks_it() -> None:
+    with pytest.raises(LabError, match="without a model"):
+        Ways(model="a/b").check({})
+    Ways(harness="chat", model="a/b").check({})
 
 
 def test_a_harness_that_cannot_work_is_not_remembered(toy: Path) -> None:

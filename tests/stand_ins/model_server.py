@@ -272,6 +272,10 @@ class ModelServer:
             return error_response(step)
         answer = Answer(request, step, random.Random(f"{self._seed}:{request.number}"))
         if not (request.stream and self._streams):
+            if step.pings:
+                blank = web.StreamResponse(headers={"content-type": "application/json"})
+                await blank.prepare(http)
+                await ping(blank, b" ", step.pings)
             await pause(step.stall)
             request.outcome = outcome
             if step.stream_error:
@@ -289,6 +293,8 @@ class ModelServer:
         while step.endless:  # until the client leaves
             await send(response, map(answer.event, deltas[:middle]), step.chunk_delay)
             await asyncio.sleep(0)
+        if step.pings:
+            await ping(response, b": ping\n\n", step.pings)
         await pause(step.stall)
         if not breaks:
             await send(response, map(answer.event, deltas[middle:]), step.chunk_delay)
@@ -332,6 +338,13 @@ async def send(response: web.StreamResponse, events: Iterable[bytes], delay: flo
             await asyncio.sleep(delay)
     if waiting:
         await response.write(b"".join(waiting))
+
+
+async def ping(response: web.StreamResponse, sign: bytes, seconds: float) -> None:
+    """Sends a sign of life again and again, until the client leaves."""
+    while True:
+        await response.write(sign)
+        await asyncio.sleep(seconds)
 
 
 async def pause(seconds: float) -> None:

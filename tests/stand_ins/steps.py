@@ -41,7 +41,7 @@ class Step:
     """One answer of the model: text, tool calls, or a fault of its server.
 
     Without `usage` the server reports an estimate (four bytes of request, or one word of text, a token).
-    Times are in seconds; `math.inf` means never. The faults (status, delay, stall, cut, endless) are played for
+    Times are in seconds; `math.inf` means never. The faults (status, delay, stall, pings, cut, endless) are played for
     the first `times` sendings of a request, so that a client that retries gets through.
     """
 
@@ -57,6 +57,7 @@ class Step:
     chunk_delay: float = 0.0  # between two chunks
     delay: float = 0.0  # before the headers
     stall: float = 0.0  # in the middle of the stream
+    pings: float = 0.0  # between signs of life without a word, in place of the rest, for ever
     cut: Literal["", "end", "reset"] = ""  # stops half-way: a body that just ends, or a lost connection
     usage_before_cut: bool = False
     endless: bool = False  # the first half is streamed again and again
@@ -70,7 +71,9 @@ class Step:
     @property
     def without_faults(self) -> Step:
         """The same answer from a server in good health."""
-        return replace(self, delay=0.0, stall=0.0, cut="", endless=False, stream_error="", status=200)
+        return replace(
+            self, delay=0.0, stall=0.0, pings=0.0, cut="", endless=False, stream_error="", status=200
+        )
 
 
 @dataclass

@@ -43,20 +43,13 @@ class Ways:
     agents: int | None = None
 
     def check(self, config: dict[str, Any]) -> None:
-        """Raise LabError for what is said to agents, where there are none."""
-        if self.remembered(config)["harness"] in WITH_A_MODEL:
-            return
-        for option, said in (
-            ("--model", self.model),
-            ("--lineage off", self.lineage == "off"),
-            ("--generic", self.generic),
-        ):
-            if said:
-                raise LabError(
-                    "is for agents with a model, and this campaign proposes without one",
-                    where=option,
-                    mend="--harness chat",
-                )
+        """Raise LabError for a model that nobody would ask."""
+        if self.model and self.remembered(config)["harness"] not in WITH_A_MODEL:
+            raise LabError(
+                "is for agents, and this campaign proposes without a model",
+                where="--model",
+                mend="--harness chat",
+            )
 
     def remembered(self, config: dict[str, Any]) -> dict[str, Any]:
         """What holds for a campaign with this configuration: what is said now, else what it ran with, else what its

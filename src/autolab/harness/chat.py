@@ -17,17 +17,17 @@ from typing import TypeVar
 from aiohttp import ClientSession, TCPConnector
 
 from autolab.errors import LabError
-from autolab.harness import NoProposal, Ticket
+from autolab.harness import NoProposal, Spent, Ticket
 from autolab.harness.answer import AnswerRefused, parse_answer
 from autolab.harness.desk import AgentEvent, Briefing, Desk
 from autolab.harness.inference import InferenceModel, Message
 from autolab.harness.models import Model
 from autolab.harness.upstream import ModelFailed, Patience
-from autolab.harness.usage import Usage
+from autolab.harness.usage import Clock, Usage
 from autolab.ledger.records import AgentSession, Proposal, Status, Trial
 
 HOPELESS = (400, 401, 402, 403, 404)  # what a model server says when no later try will do better
-FAILURES_IN_A_ROW = 3  # sessions for each agent without a word from a model, before a person is asked
+FAILURES_IN_A_ROW = 3  # sessions for each agent without a word from a model, before it is asked no more
 SESSIONS_A_TRIAL = 3
 STREAMED_AGENTS = (
     64  # with more of them, answers are not streamed: reading a stream costs a wake-up for each word
@@ -38,14 +38,16 @@ GOLDEN = 0.6180339887498949  # its multiples spread evenly over the unit interva
 
 
 Found = TypeVar("Found")
+Converse = Callable[[Ticket, InferenceModel, Usage, Clock], Awaitable[Found]]
 
 
 @dataclass(frozen=True)
 class ChatLimits:
-    """What one session may take of time and of its model."""
+    """What one agent may take of time and of its model."""
 
     patience: Patience = field(default_factory=lambda: Patience(tries=10))
     outage_seconds: float = 10.0  # before the next try of a session that an outage ended; then twice as long
+    seconds: float = 900.0  # for all tries and the feedback together, without the wait for its turn
 
 
 class ChatHarness:
@@ -109,44 +111,59 @@ class ChatHarness:
         """Nothing to remember."""
 
     async def propose(self, ticket: Ticket) -> Proposal:
-        """One session, and another one if the model's server was down for longer than a request waits."""
+        """One session, and another one if the model's server was down for longer than a request waits. Raises Spent
+        when the models' dollars are."""
         return await self._in_sessions(ticket, self._conversation)
 
     async def consult(self, ticket: Ticket) -> str:
         """A session whose words are returned; it changes nothing."""
         try:
             return await self._in_sessions(ticket, self._words)
-        except NoProposal:
+        except (NoProposal, Spent):
             return ""
 
     # one session ----------------------------------------------------------------------------------
 
-    async def _in_sessions(
-        self, ticket: Ticket, converse: Callable[[Ticket, InferenceModel, Usage], Awaitable[Found]]
-    ) -> Found:
-        """What comes of a session. Raises NoProposal, or LabError if the model gives no answer to anybody."""
+    async def _in_sessions(self, ticket: Ticket, converse: Converse[Found]) -> Found:
+        """What comes of a ticket; where its model is lost, another one is asked. Raises NoProposal, Spent if the
+        models' dollars are, or LabError if no model gives an answer to anybody."""
+        used: list[Usage] = []
         async with self._seats:
-            at = self._at[self._model(ticket).name]
-            for attempt in range(SESSIONS_A_TRIAL):
-                usage = Usage()
+            for _ in self.models:
+                at = self._at[self._model(ticket).name]
                 try:
-                    return await self._session(ticket, at, usage, converse)
+                    return await self._in_time(ticket, at, used, converse)
                 except ModelFailed as failed:
-                    if attempt == SESSIONS_A_TRIAL - 1 or failed.status in HOPELESS:
-                        raise self._nothing(ticket, at, usage, failed) from None
-                await asyncio.sleep(self.limits.outage_seconds * 2**attempt)
+                    reason = f"no answer of the model: {failed}"
+                    nothing = NoProposal(Status.INFRA_ERROR, reason, _nothing_but(ticket, *used))
+                    if not self._loses(at, failed):
+                        raise nothing from None
+                self._left()
+            raise nothing
+
+    async def _in_time(
+        self, ticket: Ticket, at: InferenceModel, used: list[Usage], converse: Converse[Found]
+    ) -> Found:
+        """What comes of sessions with one model, which are noted in `used`. Raises NoProposal or ModelFailed."""
+        clock = Clock(self.limits.seconds)
+        try:
+            async with clock.running():
+                for attempt in range(SESSIONS_A_TRIAL):
+                    used.append(Usage())
+                    try:
+                        return await self._session(ticket, at, used[-1], clock, converse)
+                    except ModelFailed as failed:
+                        if attempt == SESSIONS_A_TRIAL - 1 or failed.status in HOPELESS:
+                            raise
+                    await asyncio.sleep(self.limits.outage_seconds * 2**attempt)
+        except TimeoutError:
+            raise ModelFailed(f"not done in {clock.seconds / 60:g} minutes (--agent-minutes)", 408) from None
         raise AssertionError("the last attempt returns or raises")
 
     def _model(self, ticket: Ticket) -> Model:
-        """The model that is asked: the one of the ticket's choice if there is such a one, else by shares, the same for
-        the same ticket, as long as none has spent its dollars. Raises LabError if all have."""
-        left = {m: part for m, part in self.models.items() if self._spent.get(m.name, 0.0) < m.limits.usd}
-        if not left:
-            raise LabError(
-                "every model has spent its dollars",
-                where=", ".join(f"{m.name}: {self._spent[m.name]:.2f} $" for m in self.models),
-                mend="raise `autolab.usd` of one in opencode.json, or name another with --model",
-            )
+        """The model that is asked: the one of the ticket's choice if it may be, else by shares, the same for the same
+        ticket, as long as the same models are left. Raises Spent or LabError if none is."""
+        left = self._left()
         left = {m: part for m, part in left.items() if m.name == ticket.model} or left
         point = ticket.ordinal * GOLDEN % 1.0 * sum(left.values())
         for model, part in left.items():
@@ -155,18 +172,49 @@ class ChatHarness:
                 return model
         return model
 
+    def _left(self) -> dict[Model, float]:
+        """The models that have dollars left and give answers, with their shares. Raises Spent if there is none, or
+        LabError if that is not for the dollars of any."""
+        spent = {m.name: d for m in self.models if (d := self._spent.get(m.name, 0.0)) >= m.limits.usd}
+        lost = {name: at.lost for name, at in self._at.items() if at.lost}
+        left = {m: part for m, part in self.models.items() if m.name not in spent and m.name not in lost}
+        if left:
+            return left
+        if spent:
+            each = {**lost, **{name: f"{dollars:.2f} $" for name, dollars in spent.items()}}
+            raise Spent(
+                f"the models' dollars are spent ({', '.join(f'{name}: {why}' for name, why in each.items())}); "
+                "raise `autolab.usd` of one in opencode.json, or name another with --model"
+            )
+        raise LabError(
+            f"the model gives no answer: {'; '.join(lost.values())}",
+            where=", ".join(f"{m.name} at {m.base_url}" for m in self.models),
+            mend="check its server, its name and the key; `autolab run` then goes on with the same trials",
+        )
+
+    def _loses(self, at: InferenceModel, failed: ModelFailed) -> bool:
+        """Is a model that gave no answer to be asked no more? So it is if it never answered, or nobody for long."""
+        at.silent += 1
+        if at.answered and at.silent < FAILURES_IN_A_ROW * self._agents:
+            return False
+        if not at.lost and len(self.models) > 1:
+            self._said(f"{at.model.name} gives no answer and is asked no more: {failed}")
+        at.lost = str(failed)
+        return True
+
     async def _session(
         self,
         ticket: Ticket,
         at: InferenceModel,
         usage: Usage,
-        converse: Callable[[Ticket, InferenceModel, Usage], Awaitable[Found]],
+        clock: Clock,
+        converse: Converse[Found],
     ) -> Found:
         """One conversation, which is recorded however it ends."""
         began = time.monotonic()
         outcome, note = "died", "by an error of the lab's"
         try:
-            found = await converse(ticket, at, usage)
+            found = await converse(ticket, at, usage, clock)
             outcome, note = "answered", ""
             return found
         except ModelFailed as failed:
@@ -176,26 +224,27 @@ class ChatHarness:
             outcome, note = "no_answer", str(nothing)
             raise
         except asyncio.CancelledError:
-            outcome, note = "cancelled", ""
+            minutes = f"{clock.seconds / 60:g} minutes"
+            outcome, note = ("timeout", f"after {minutes}") if clock.over else ("cancelled", "")
             raise
         finally:
             self._record(ticket, at.model, usage, time.monotonic() - began, outcome, note)
 
-    async def _conversation(self, ticket: Ticket, at: InferenceModel, usage: Usage) -> Proposal:
+    async def _conversation(self, ticket: Ticket, at: InferenceModel, usage: Usage, clock: Clock) -> Proposal:
         """Ask for a change, and let the agent mend once what the lab would refuse."""
         messages = self.messages(ticket, self.briefing.trial(ticket, can_edit=False))
-        said = await at.complete(messages, usage)
+        said = await at.complete(messages, usage, clock)
         found = self._read(ticket, said)
         if not isinstance(found, Proposal):
             mend = self.briefing.feedback(found[1], can_edit=False)
             messages += [{"role": "assistant", "content": said}, {"role": "user", "content": mend}]
-            found = self._read(ticket, await at.complete(messages, usage))
+            found = self._read(ticket, await at.complete(messages, usage, clock))
         if isinstance(found, Proposal):
             return dataclasses.replace(found, tokens=usage.tokens, cost_usd=usage.cost_usd)
         raise NoProposal(*found, _nothing_but(ticket, usage))
 
-    async def _words(self, ticket: Ticket, at: InferenceModel, usage: Usage) -> str:
-        return await at.complete(self.messages(ticket, self.briefing.consult(ticket)), usage)
+    async def _words(self, ticket: Ticket, at: InferenceModel, usage: Usage, clock: Clock) -> str:
+        return await at.complete(self.messages(ticket, self.briefing.consult(ticket)), usage, clock)
 
     def messages(self, ticket: Ticket, prompt: str) -> list[Message]:
         """A conversation of the ticket's role that opens with a prompt."""
@@ -212,19 +261,6 @@ class ChatHarness:
             return Status.PROPOSAL_FAILED, str(refused)
 
     # what is said, counted, and recorded ----------------------------------------------------------
-
-    def _nothing(self, ticket: Ticket, at: InferenceModel, usage: Usage, failed: ModelFailed) -> Exception:
-        """What becomes of a ticket whose model gave no answer."""
-        at.silent += 1
-        if not at.answered or at.silent >= FAILURES_IN_A_ROW * self._agents:
-            return LabError(
-                f"the model gives no answer: {failed}",
-                where=f"{at.model.name} at {at.model.base_url}",
-                mend="check its server, its name and the key; `autolab run` then goes on with the same trials",
-            )
-        return NoProposal(
-            Status.INFRA_ERROR, f"no answer of the model: {failed}", _nothing_but(ticket, usage)
-        )
 
     def _record(
         self, ticket: Ticket, model: Model, usage: Usage, seconds: float, outcome: str, note: str
@@ -259,9 +295,10 @@ class ChatHarness:
             self._last_said, self._said_again_at = text, now + SAID_AGAIN_SECONDS
 
 
-def _nothing_but(ticket: Ticket, usage: Usage) -> Proposal:
-    """What a session cost that brought no proposal."""
-    return Proposal("", (), surface=ticket.surface or "", tokens=usage.tokens, cost_usd=usage.cost_usd)
+def _nothing_but(ticket: Ticket, *used: Usage) -> Proposal:
+    """What sessions cost that brought no proposal."""
+    tokens, dollars = sum(usage.tokens for usage in used), sum(usage.cost_usd for usage in used)
+    return Proposal("", (), surface=ticket.surface or "", tokens=tokens, cost_usd=dollars)
 
 
 def allow_files(wanted: int) -> None:

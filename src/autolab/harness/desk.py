@@ -103,7 +103,10 @@ class Briefing:
             return Status.PROPOSAL_FAILED, "there is no HYPOTHESIS: line"
         surface = proposal.surface if proposal.surface in self.task.surfaces else ticket.surface or ""
         proposal = dataclasses.replace(proposal, surface=surface)
-        return self.desk.objection(ticket, proposal) or proposal
+        objection = self.desk.objection(ticket, proposal)
+        if objection is None or (ticket.partial and objection[0] is Status.DUPLICATE):
+            return proposal
+        return objection
 
 
 def _task_view(task: Task) -> Mapping[str, Any]:

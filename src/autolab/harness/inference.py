@@ -30,7 +30,7 @@ from autolab.errors import LabError
 from autolab.harness.models import Model
 from autolab.harness.throttle import Throttle
 from autolab.harness.upstream import Patience, ask
-from autolab.harness.usage import Usage
+from autolab.harness.usage import Clock, Usage
 
 NO_KEY = "none"  # for servers that ask for none; without it the client would look for the user's token
 _THOUGHT = re.compile(
@@ -65,15 +65,16 @@ class InferenceModel:
         self.throttle = Throttle(model.limits)
         self.answered = False  # has it ever given an answer?
         self.silent = 0  # sessions in a row that it did not answer at all
+        self.lost = ""  # why it is asked no more; an answer that was under way brings it back
         self._stream = stream
         self._client = AsyncInferenceClient(
             base_url=address, api_key=model.key or NO_KEY, timeout=patience.first_byte_seconds
         )
 
-    async def complete(self, messages: Sequence[Message], usage: Usage) -> str:
-        """What the model answers, counted on `usage`; raises `upstream.ModelFailed`."""
+    async def complete(self, messages: Sequence[Message], usage: Usage, clock: Clock) -> str:
+        """What the model answers, counted on `usage`; raises `upstream.ModelFailed`, or TimeoutError by `clock`."""
         usage.requests += 1
-        known = _CALL.set(_Call(self, usage))
+        known = _CALL.set(_Call(self, usage, clock))
         try:
             found = await self._client.chat_completion(
                 [dict(message) for message in messages],
@@ -86,7 +87,7 @@ class InferenceModel:
             )
         finally:
             _CALL.reset(known)
-        self.answered, self.silent = True, 0
+        self.answered, self.silent, self.lost = True, 0, ""
         return _THOUGHT.sub("", found.choices[0].message.content or "")
 
 
@@ -94,6 +95,7 @@ class InferenceModel:
 class _Call:
     at: InferenceModel
     usage: Usage
+    clock: Clock
 
 
 _CALL: ContextVar[_Call | None] = ContextVar("call", default=None)
@@ -113,7 +115,9 @@ class _Upstream(httpx2.AsyncBaseTransport):
             usage.retries += 1
             at.said(reason)
 
-        answer = await ask(at.http, at.model, body, named, at.patience, usage.alive, retried, at.throttle)
+        answer = await ask(
+            at.http, at.model, body, named, at.patience, usage.alive, retried, at.throttle, call.clock
+        )
         usage.count(at.model, answer.usage, len(body), answer.size)
         choice = {"index": 0, "message": {"role": "assistant", "content": answer.text}}
         content = json.dumps({"choices": [choice]}).encode()

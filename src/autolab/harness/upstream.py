@@ -15,10 +15,12 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, StreamReader
 
 from autolab.harness.models import Model
 from autolab.harness.throttle import Throttle
+from autolab.harness.usage import Clock
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds; the back-off doubles from one to the other
 LONGEST_LINE = 4 << 20  # bytes of one server-sent event
+LONGEST_REASON = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Patience:
     answer_bytes: int = 96_000  # what is longer is cut as if the model had met its own limit
     answer_seconds: float = 900.0  # likewise for what takes longer
 
+    @property
+    def request_seconds(self) -> float:
+        """For one request in all, whatever trickles in meanwhile."""
+        return self.first_byte_seconds + self.answer_seconds
+
 
 class ModelFailed(Exception):
     """No usable answer. `status` is the HTTP status (503 for a connection that failed), `body` what was said."""
@@ -40,11 +47,12 @@ class ModelFailed(Exception):
         self.status, self.body, self.retry_after = status, body, retry_after
 
     def without(self, key: str) -> ModelFailed:
-        """The same, in case the server repeats the key that it was sent: this ends up in logs and in the ledger."""
-        if not key:
-            return self
-        body = self.body.replace(key.encode(), b"[key]")
-        return ModelFailed(str(self).replace(key, "[key]"), self.status, body, self.retry_after)
+        """The same in short, in case the server repeats the key that it was sent: this ends up in logs and in the
+        ledger. What is cut before the key is replaced could end in a part of it."""
+        reason, body = str(self), self.body
+        if key:
+            reason, body = reason.replace(key, "[key]"), body.replace(key.encode(), b"[key]")
+        return ModelFailed(reason[:LONGEST_REASON], self.status, body, self.retry_after)
 
     @property
     def refuses_tools(self) -> bool:
@@ -99,11 +107,12 @@ async def ask(
     alive: Callable[[], None],
     retried: Callable[[str], None],
     throttle: Throttle | None = None,
+    clock: Clock | None = None,
 ) -> Answer:
     """One answer to a chat-completions `body`, which bytes hold as JSON; `session` are further headers.
 
-    `alive` is called at every sign of life, `retried` with the reason before each further try. Raises ModelFailed
-    if it was refused, or if no try gave a whole answer.
+    `alive` is called at every sign of life, `retried` with the reason before each further try; `clock` stands still
+    while the request waits for its turn. Raises ModelFailed if it was refused, or if no try gave a whole answer.
     """
     failed = ModelFailed("no try was made", 503)
     for attempt in range(patience.tries):
@@ -111,8 +120,12 @@ async def ask(
             retried(str(failed))
             await _back_off(attempt, failed.retry_after, alive)
         try:
-            async with throttle.turn() if throttle is not None else contextlib.nullcontext():
-                answer = await _once(http, model, body, session, patience, alive)
+            async with contextlib.AsyncExitStack() as held:
+                if throttle is not None:
+                    with clock.stopped() if clock is not None else contextlib.nullcontext():
+                        await held.enter_async_context(throttle.turn())
+                async with asyncio.timeout(patience.request_seconds):
+                    answer = await _once(http, model, body, session, patience, alive)
         except ModelFailed as reason:
             failed = reason.without(model.key)
             if throttle is not None and failed.status in RETRIED:
@@ -156,17 +169,22 @@ async def _once(
 
 
 async def _read(stream: StreamReader, patience: Patience, alive: Callable[[], None]) -> Answer:
-    """A stream to its end, or to the cut. Raises ModelFailed if it breaks off before."""
+    """A stream to its end, or to the cut. Raises ModelFailed if it breaks off before, TimeoutError if the time is over
+    before anything was said."""
     answer, until = Answer(), time.monotonic() + patience.answer_seconds
     async for line in _lines(stream, patience.stalled_seconds):
         alive()
-        if not line.startswith(b"data:"):
+        if time.monotonic() > until:
+            if not answer.size:
+                raise TimeoutError
+            return answer.cut()
+        if not line.startswith(b"data:"):  # a comment, by which servers keep the connection open
             continue
         data = line[5:].strip()
         if data == b"[DONE]":
             break
         answer.take(_json_object(data))
-        if answer.size > patience.answer_bytes or time.monotonic() > until:
+        if answer.size > patience.answer_bytes:
             return answer.cut()
     else:
         if not answer.finished:
@@ -185,7 +203,11 @@ async def at_most(stream: StreamReader, limit: int) -> bytes:
 async def _lines(stream: StreamReader, stalled_seconds: float) -> AsyncIterator[bytes]:
     """Lines of any length up to LONGEST_LINE; aiohttp's own limit for one is far below a large tool call."""
     rest = b""
-    while chunk := await asyncio.wait_for(stream.readany(), stalled_seconds):
+    while True:
+        async with asyncio.timeout(stalled_seconds):  # `wait_for` of Python 3.11 can swallow a cancellation
+            chunk = await stream.readany()
+        if not chunk:
+            break
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line
@@ -259,12 +281,12 @@ def whole(answer: Answer) -> dict[str, Any]:
 def _json_object(raw: bytes) -> dict[str, Any]:
     try:
         found = json.loads(raw.decode())  # bytes would be searched for their encoding, at a fifth of the cost
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelFailed("the model's server sent broken JSON", 502) from None
     if not isinstance(found, dict):
         raise ModelFailed("the model's server sent no JSON object", 502)
     if found.get("error"):
-        raise ModelFailed(f"the model's server broke off: {str(found['error'])[:200]}", 502)
+        raise ModelFailed(f"the model's server broke off: {found['error']}", 502)
     choices = found.get("choices") or []
     if not isinstance(choices, list) or not all(_is_choice(choice) for choice in choices):
         raise ModelFailed("the model's server sent an answer of an unknown shape", 502)
@@ -302,9 +324,9 @@ def _message(status: int, said: bytes) -> str:
         found = json.loads(text)
         error = found.get("error", found) if isinstance(found, dict) else found
         text = str(error.get("message") or error) if isinstance(error, dict) else str(error)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
-    return f"HTTP {status}: {' '.join(text.split())[:300]}"
+    return f"HTTP {status}: {' '.join(text.split())}"
 
 
 def _cause(error: BaseException) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,37 @@ class Allowance:
 
     requests: int = 60
     tokens: int = 2_000_000
+
+
+class Clock:
+    """The time of one session. It stands still while the session waits for its turn to ask: that is the lab's doing."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._limit = asyncio.timeout(None)
+
+    @property
+    def over(self) -> bool:
+        """Has the time run out?"""
+        return self._limit.expired()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Let the time run. Raises TimeoutError when it is over."""
+        async with asyncio.timeout(self.seconds) as self._limit:
+            yield
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Hold the running time."""
+        loop = asyncio.get_running_loop()
+        end, began = self._limit.when(), loop.time()
+        self._limit.reschedule(None)
+        try:
+            yield
+        finally:
+            if end is not None:
+                self._limit.reschedule(end + loop.time() - began)
 
 
 @dataclass
