@@ -16,6 +16,7 @@ from autolab.execution.data import Data, prepare_data
 from autolab.harness import Ticket
 from autolab.judge.curves import band_for
 from autolab.judge.promotion import BASELINE_REPLICATES
+from autolab.ledger.claims import Claim
 from autolab.ledger.observations import observe
 from autolab.ledger.records import Band, Campaign, Measurement, Proposal, Status, Trial, TrialState
 from autolab.ledger.store import Ledger
@@ -24,11 +25,20 @@ from autolab.program.hashing import Files, program_id
 from autolab.program.preflight import preflight
 from autolab.search.novelty import described, queue, refusal
 from autolab.search.parent import choose_parent
-from autolab.task import Task, comparability_key, load_task
+from autolab.task import Edit, Task, comparability_key, load_task
 
 STATE_DIRECTORY = ".autolab"
 ATTEMPTS = 3
 PERSON = "person"  # role of whoever submits a change of their own
+
+
+@dataclass(frozen=True)
+class _Weighed:
+    """A proposal that can be applied: the program that results, and what it claims."""
+
+    asked: tuple[Files, tuple[Edit, ...], str]
+    files: Files
+    claim: Claim
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Lab:
     protected: dict[str, str]
     prepared: Data | None = None
     fingerprint: Any = field(default=None, repr=False)
+    weighed: list[_Weighed] = field(default_factory=list, repr=False, compare=False)  # the last one
 
     @property
     def state(self) -> Path:
@@ -115,37 +126,47 @@ class Lab:
     def submit(self, ticket: Ticket, proposal: Proposal) -> Trial:
         """Apply a proposal and check it. The trial comes back queued, or done if it may not run."""
         number = ticket.number
-        found = self._applied(ticket, proposal)
+        found = self._weighed(ticket, proposal)
         if isinstance(found, tuple):
             return self.refuse(number, *found, proposal)
-        claim = described(ticket.parent_files, found, proposal, gate=self.gates(ticket.role))
-        repeated = queue(self.ledger, number, found, proposal, claim, gate=self.gates(ticket.role))
+        gate = self.gates(ticket.role)
+        repeated = queue(self.ledger, number, found.files, proposal, found.claim, gate=gate)
         if repeated is not None:
-            reason = repeated.text or self._repeats(repeated.trial, ticket, found)
+            reason = repeated.text or self._repeats(repeated.trial, ticket, found.files)
             return self.refuse(number, Status.DUPLICATE, reason)
         return self.ledger.trial(number)
 
     def objection(self, ticket: Ticket, proposal: Proposal) -> tuple[Status, str] | None:
         """Why `submit` would refuse a proposal as things are now, or None; changes nothing."""
-        found = self._applied(ticket, proposal)
+        found = self._weighed(ticket, proposal)
         if isinstance(found, tuple):
             return found
-        repeats = self.ledger.claimed_by(ticket.number, found)
+        repeats = self.ledger.claimed_by(ticket.number, found.files)
         if repeats is not None:
-            return Status.DUPLICATE, self._repeats(repeats, ticket, found)
+            return Status.DUPLICATE, self._repeats(repeats, ticket, found.files)
         if not self.gates(ticket.role):
             return None
-        claim = described(ticket.parent_files, found, proposal, gate=True)
-        repeated = refusal(self.ledger, ticket.number, claim, proposal.move)
+        repeated = refusal(self.ledger, ticket.number, found.claim, proposal.move)
         return None if repeated is None else (Status.DUPLICATE, repeated.text)
 
-    def _applied(self, ticket: Ticket, proposal: Proposal) -> Files | tuple[Status, str]:
+    def _weighed(self, ticket: Ticket, proposal: Proposal) -> _Weighed | tuple[Status, str]:
+        """What a proposal comes to, or why it may not run. Kept for once more: what a harness asks about is handed in
+        next."""
+        asked = ticket.parent_files, proposal.edits, proposal.hypothesis
+        if self.weighed and all(
+            one is other for one, other in zip(self.weighed[-1].asked, asked, strict=True)
+        ):
+            return self.weighed[-1]
         try:
             files = apply_edits(ticket.parent_files, proposal.edits, self.task.protected)
         except EditRefused as reason:
             return Status.PROPOSAL_FAILED, str(reason)
         problem = preflight(files, 1024 * self.task.budget.program_kb)
-        return files if problem is None else (Status.PREFLIGHT_FAILED, problem)
+        if problem is not None:
+            return Status.PREFLIGHT_FAILED, problem
+        claim = described(ticket.parent_files, files, proposal, gate=self.gates(ticket.role))
+        self.weighed[:] = [_Weighed(asked, files, claim)]
+        return self.weighed[-1]
 
     def refuse(self, number: int, status: Status, reason: str, proposal: Proposal | None = None) -> Trial:
         """End a trial that is not worth measuring."""

@@ -17,6 +17,8 @@ from autolab.ledger.masters import is_sealed, steps, way_back
 from autolab.ledger.records import Measurement, Trial, Verdict
 from autolab.ledger.views import cell
 
+LONG = ("proposal", "log_excerpt", "clock")  # fields that an event does without
+
 
 class Reporter:
     """Turns events into lines, and keeps one bar for each slot where there is a terminal."""
@@ -140,10 +142,10 @@ def _event_record(event: Event) -> dict[str, Any]:
 
 
 def _brief(record: Trial | Measurement) -> dict[str, Any]:
-    known = dataclasses.asdict(record)
-    known.pop("proposal", None)
-    known.pop("log_excerpt", None)
-    known.pop("clock", None)
+    # Not asdict: copying every nested value would take a tenth of the time of a campaign of fast trials.
+    known = {
+        one.name: getattr(record, one.name) for one in dataclasses.fields(record) if one.name not in LONG
+    }
     if isinstance(record, Measurement) and is_sealed(record):
         known["score"], known["metrics"] = None, {}
     if isinstance(record, Trial):
