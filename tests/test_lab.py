@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from conftest import TASK, TRAIN, write_toy
 from scripted import start
 from test_known_defects import propose, run
 
+from autolab import lab as lab_module
 from autolab.judging.course import advance
-from autolab.ledger.records import Status, Trial
-from autolab.task import load_task
+from autolab.ledger.records import Proposal, Status, Trial
+from autolab.task import Edit, load_task
 
 PREPARE = """\
 import hashlib, json, os
@@ -104,3 +106,16 @@ def test_the_shipped_task_is_valid_in_every_profile(profile: str) -> None:
     task = load_task(Path(__file__).resolve().parent.parent, profile)
     assert (task.budget.cpu_seconds is None) == (profile == "gpu")
     assert task.commands.evaluate is not None
+
+
+def test_what_a_harness_asked_about_is_weighed_once(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weighed = []
+    describe = lab_module.described
+    monkeypatch.setattr(lab_module, "described", lambda *a, **k: weighed.append(1) or describe(*a, **k))
+    lab = start(toy)
+    ticket = lab.open_trial(role="worker", agent="test")
+    edit = Edit(path="train.py", search="RATE = 0.5", replace="RATE = 0.6")
+    proposal = Proposal("a larger rate", (edit,))
+    assert lab.objection(ticket, proposal) is None
+    lab.submit(ticket, dataclasses.replace(proposal, tokens=7))
+    assert len(weighed) == 1

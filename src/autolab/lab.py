@@ -36,7 +36,8 @@ PERSON = "person"  # role of whoever submits a change of their own
 class _Weighed:
     """A proposal that can be applied: the program that results, and what it claims."""
 
-    asked: tuple[Files, tuple[Edit, ...], str]
+    parent_files: Files
+    edits: tuple[Edit, ...]
     files: Files
     claim: Claim
 
@@ -152,11 +153,14 @@ class Lab:
     def _weighed(self, ticket: Ticket, proposal: Proposal) -> _Weighed | tuple[Status, str]:
         """What a proposal comes to, or why it may not run. Kept for once more: what a harness asks about is handed in
         next."""
-        asked = ticket.parent_files, proposal.edits, proposal.hypothesis
-        if self.weighed and all(
-            one is other for one, other in zip(self.weighed[-1].asked, asked, strict=True)
+        last = self.weighed[-1] if self.weighed else None
+        if (
+            last is not None
+            and last.parent_files is ticket.parent_files
+            and last.edits is proposal.edits
+            and last.claim.hypothesis == proposal.hypothesis
         ):
-            return self.weighed[-1]
+            return last
         try:
             files = apply_edits(ticket.parent_files, proposal.edits, self.task.protected)
         except EditRefused as reason:
@@ -165,8 +169,9 @@ class Lab:
         if problem is not None:
             return Status.PREFLIGHT_FAILED, problem
         claim = described(ticket.parent_files, files, proposal, gate=self.gates(ticket.role))
-        self.weighed[:] = [_Weighed(asked, files, claim)]
-        return self.weighed[-1]
+        found = _Weighed(ticket.parent_files, proposal.edits, files, claim)
+        self.weighed[:] = [found]
+        return found
 
     def refuse(self, number: int, status: Status, reason: str, proposal: Proposal | None = None) -> Trial:
         """End a trial that is not worth measuring."""

@@ -39,7 +39,7 @@ from autolab.ledger.records import (
     Workspace,
 )
 from autolab.program.edits import EditRefused, apply_edits, edits_between
-from autolab.program.hashing import Files, code_hash
+from autolab.program.hashing import Files
 from autolab.program.workspace import (
     WORKSPACES,
     WorkspaceRefused,
@@ -313,7 +313,7 @@ def _same_code(lab: Lab, trial: Trial) -> bool:
     other = None if trial.repeats is None else lab.ledger.trial(trial.repeats).program
     if trial.program is None or other is None:
         return False
-    return code_hash(lab.ledger.program(trial.program)) == code_hash(lab.ledger.program(other))
+    return lab.ledger.meaning(trial.program) == lab.ledger.meaning(other)
 
 
 def sweep_workspaces(lab: Lab) -> None:

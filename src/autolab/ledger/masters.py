@@ -63,7 +63,7 @@ class Master:
 def master_now(ledger: Ledger, campaign: str, chain: Sequence[Step] | None = None) -> Master:
     """The master and what is believed of it. `chain` saves reading it again. Raises LabError before the baseline."""
     promotion = ledger.master(campaign)
-    newest = chain[-1] if chain else _newest_step(ledger, promotion)
+    newest = (chain or last_steps(ledger, campaign, 1)[0])[-1]
     seen = standing(ledger, campaign)
     climbed = newest.kind in ("improvement", "simplification")
     over = ledger.trial(newest.before.trial) if newest.before is not None and climbed else None
@@ -114,21 +114,6 @@ def last_steps(ledger: Ledger, campaign: str, count: int | None = None) -> tuple
         if place >= first:
             found.append(Step(step, ledger.trial(step.trial), kind, told, known.get(step.replaced or -1)))
     return found, shown
-
-
-def _newest_step(ledger: Ledger, promotion: Promotion) -> Step:
-    """The last one of `steps`, without reading what has no bearing on it."""
-    looked = ledger.rows.execute(
-        "SELECT 1 FROM sealed_look WHERE campaign = ? LIMIT 1", (promotion.campaign,)
-    )
-    trial = ledger.trial(promotion.trial)
-    kind = _kind(promotion, trial.ordinal, trial.verdict)
-    if kind == "demotion" or looked.fetchone() is not None:
-        return steps(ledger, promotion.campaign)[-1]
-    certified = kind == "improvement" and trial.verdict is Verdict.CERTIFIED
-    state = Verdict.CERTIFIED if certified else Verdict.CONFIRMED if kind == "improvement" else kind
-    before = None if promotion.replaced is None else ledger.promotion(promotion.replaced)
-    return Step(promotion, trial, kind, str(state), before)
 
 
 def states(chain: Sequence[Step]) -> dict[int, str]:

@@ -228,6 +228,11 @@ class Ledger:
             raise sqlite3.DatabaseError(f"program {name}: {error}") from None
         return files
 
+    def meaning(self, program: str) -> str:
+        """The code hash of a stored program, as it was when it was stored."""
+        row = self._db.execute("SELECT code_hash FROM program WHERE id = ?", (program,)).fetchone()
+        return str(row["code_hash"])
+
     # campaigns ----------------------------------------------------------------------------------
 
     def create_campaign(
@@ -653,11 +658,6 @@ class Ledger:
         row = self._db.execute(
             "SELECT * FROM promotion WHERE campaign = ? ORDER BY number DESC LIMIT 1", (campaign,)
         ).fetchone()
-        return None if row is None else Promotion(**dict(row))
-
-    def promotion(self, number: int) -> Promotion | None:
-        """One change of a master, or None."""
-        row = self._db.execute("SELECT * FROM promotion WHERE number = ?", (number,)).fetchone()
         return None if row is None else Promotion(**dict(row))
 
     def promotions(self, campaign: str) -> list[Promotion]:
