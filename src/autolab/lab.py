@@ -34,12 +34,14 @@ PERSON = "person"  # role of whoever submits a change of their own
 
 @dataclass(frozen=True)
 class _Weighed:
-    """A proposal that can be applied: the program that results, and what it claims."""
+    """A proposal that can be applied: the program that results, what it claims, and the version of the ledger at which
+    it was found to repeat nothing."""
 
     parent_files: Files
     edits: tuple[Edit, ...]
     files: Files
     claim: Claim
+    passed: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ class Lab:
         if isinstance(found, tuple):
             return self.refuse(number, *found, proposal)
         gate = self.gates(ticket.role)
-        repeated = queue(self.ledger, number, found.files, proposal, found.claim, gate=gate)
+        repeated = queue(
+            self.ledger, number, found.files, proposal, found.claim, gate=gate, passed=found.passed
+        )
         if repeated is not None:
             reason = repeated.text or self._repeats(repeated.trial, ticket, found.files)
             return self.refuse(number, Status.DUPLICATE, reason)
@@ -148,7 +152,10 @@ class Lab:
         if not self.gates(ticket.role):
             return None
         repeated = refusal(self.ledger, ticket.number, found.claim, proposal.move)
-        return None if repeated is None else (Status.DUPLICATE, repeated.text)
+        if repeated is not None:
+            return Status.DUPLICATE, repeated.text
+        self.weighed[:] = [replace(found, passed=self.ledger.version())]
+        return None
 
     def _weighed(self, ticket: Ticket, proposal: Proposal) -> _Weighed | tuple[Status, str]:
         """What a proposal comes to, or why it may not run. Kept for once more: what a harness asks about is handed in

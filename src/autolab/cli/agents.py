@@ -44,12 +44,23 @@ def _noise(ledger: Ledger, campaign: str) -> float | None:
     return seen.noise_sd if seen else ledger.campaign(campaign).noise_sd
 
 
-def _standing(ledger: Ledger, campaign: str, program: str) -> str:
-    """How the master stands, if that is the program; else nothing."""
-    newest = ledger.newest_promotion(campaign)  # most questions are about another program: this must be cheap
-    if newest is None or newest.program != program:
-        return ""
-    return standing_text(master_now(ledger, campaign))
+def _standings(ledger: Ledger, campaign: str) -> Callable[[str], str]:
+    """How the master stands, if it is the program that is asked about; else nothing."""
+    told: dict[int, tuple[float, str]] = {}  # by promotion
+
+    def standing_of(program: str) -> str:
+        newest = ledger.newest_promotion(campaign)
+        if newest is None or newest.program != program:
+            return ""
+        now = time.monotonic()
+        at, text = told.get(newest.number, (-LINEAGE_SECONDS, ""))
+        if now - at >= LINEAGE_SECONDS:
+            text = standing_text(master_now(ledger, campaign))
+            told.clear()
+            told[newest.number] = now, text
+        return text
+
+    return standing_of
 
 
 def chat_harness(
@@ -115,7 +126,7 @@ def briefing_of(lab: Lab, heard: Callable[[AgentEvent], None]) -> Briefing:
         objection=lab.objection,
         lineage=_lineage(ledger, campaign),
         noise_sd=lambda: _noise(ledger, campaign.id),
-        standing=lambda program: _standing(ledger, campaign.id, program),
+        standing=_standings(ledger, campaign.id),
         record=lambda session: add_session(ledger, session),
         heard=heard,
     )
@@ -192,7 +203,7 @@ def _imagined(ledger: Ledger | None, task: Task) -> Briefing:
         objection=lambda ticket, proposal: None,
         lineage=_lineage(ledger, campaign) if ledger and campaign else lambda ticket: "",
         noise_sd=lambda: _noise(ledger, campaign.id) if ledger and campaign else None,
-        standing=lambda program: _standing(ledger, campaign.id, program) if ledger and campaign else "",
+        standing=_standings(ledger, campaign.id) if ledger and campaign else lambda program: "",
         record=lambda session: None,
     )
     return Briefing(task, desk, generic=bool(campaign and campaign.config.get("generic")))

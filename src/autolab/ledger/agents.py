@@ -180,13 +180,12 @@ def newest_ordinal(ledger: Ledger, campaign: str) -> int:
 
 
 def add_session(ledger: Ledger, session: AgentSession) -> None:
-    """Record what one session of a model cost."""
+    """Record what one session of a model cost. No trial changes by it, so it is no change of `Ledger.version`."""
     names = [field.name for field in fields(session)]
     values = [getattr(session, name) for name in names]
-    with ledger.transaction() as db:
-        db.execute(
-            f"INSERT INTO agent_session ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})", values
-        )
+    ledger.rows.execute(
+        f"INSERT INTO agent_session ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})", values
+    )
 
 
 def sessions(ledger: Ledger, campaign: str, trial: int | None = None) -> list[AgentSession]:

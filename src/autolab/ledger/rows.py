@@ -6,7 +6,7 @@ import functools
 import json
 import sqlite3
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from autolab.ledger.records import Campaign, Measurement, Proposal, Status, Trial, TrialState, Verdict
@@ -88,16 +88,21 @@ def trial_of(row: sqlite3.Row) -> Trial:
 
 @_readable
 def measurement_of(row: sqlite3.Row) -> Measurement:
-    base = Measurement(
-        id=row["id"],
-        trial=row["trial"],
-        stage=row["stage"],
-        seed=row["seed"],
-        eval_seed=row["eval_seed"],
-        attempt=row["attempt"],
-        status=Status(row["status"]) if row["status"] else None,
-        score=row["score"],
-    )
     record = json.loads(row["record"])
-    curve = tuple((progress, value) for progress, value in record.get("curve", ()))
-    return replace(base, **{**record, "started_at": row["started_at"], "curve": curve, "band": ()})
+    curve = tuple((progress, value) for progress, value in record.pop("curve", ()))
+    record.pop("band", None)
+    return Measurement(
+        **{
+            "id": row["id"],
+            "trial": row["trial"],
+            "stage": row["stage"],
+            "seed": row["seed"],
+            "eval_seed": row["eval_seed"],
+            "attempt": row["attempt"],
+            "status": Status(row["status"]) if row["status"] else None,
+            "score": row["score"],
+            **record,
+            "started_at": row["started_at"],
+            "curve": curve,
+        }
+    )

@@ -47,6 +47,9 @@ class Ledger:
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
         self.program = lru_cache(maxsize=64)(self._program)
+        self._written = 0  # transactions of this process
+        self._trials: dict[int, Trial] = {}  # as they are now; a trial is asked for a dozen times on its way
+        self._trials_at = (0, 0)
         if not create and not path.exists():
             raise LabError(
                 "no campaign has run here yet", where=str(path.parent.parent), mend="start one: `autolab run`"
@@ -95,9 +98,11 @@ class Ledger:
         try:
             yield self._db
         except BaseException:
+            self._trials.clear()
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+        self._written += 1
 
     def _ensure_schema(self) -> None:
         if self._schema() is None:
@@ -204,6 +209,10 @@ class Ledger:
     def changes(self) -> int:
         """A number that changes whenever another process commits; reading it costs microseconds."""
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def version(self) -> tuple[int, int]:
+        """Changes whenever trials, claims, measurements or promotions are written, by whichever process."""
+        return self.changes(), self._written
 
     # programs -----------------------------------------------------------------------------------
 
@@ -427,6 +436,13 @@ class Ledger:
 
     def trial(self, number: int) -> Trial:
         """One trial by its number. Raises LabError."""
+        now = (self.changes(), self._db.total_changes)
+        if now != self._trials_at:
+            self._trials.clear()
+            self._trials_at = now
+        known = self._trials.get(number)
+        if known is not None:
+            return known
         row = self._db.execute("SELECT * FROM trial WHERE number = ?", (number,)).fetchone()
         if row is None and number < 0:
             raise LabError(
@@ -435,7 +451,8 @@ class Ledger:
             )
         if row is None:
             raise LabError(f"there is no trial {number}", mend="`autolab trials` lists them")
-        return trial_of(row)
+        found = self._trials[number] = trial_of(row)
+        return found
 
     def find_trial(self, name: str) -> Trial:
         """One trial by its number, its id, or `master`. Raises LabError."""

@@ -14,6 +14,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from autolab.program.hashing import Files
 
@@ -136,6 +137,7 @@ def _constant(line: str) -> tuple[str, str]:
     return (found[1], value) if found and value else ("", "")
 
 
+@lru_cache(maxsize=1024)
 def _value(source: str) -> str:
     try:
         tree = ast.parse(source.strip(), mode="eval").body

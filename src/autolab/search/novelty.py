@@ -74,12 +74,21 @@ def described(parent_files: Files, files: Files, proposal: Proposal, *, gate: bo
 
 
 def queue(
-    ledger: Ledger, number: int, files: Files, proposal: Proposal, claim: Claim, *, gate: bool
+    ledger: Ledger,
+    number: int,
+    files: Files,
+    proposal: Proposal,
+    claim: Claim,
+    *,
+    gate: bool,
+    passed: tuple[int, int] | None = None,
 ) -> Refusal | None:
     """Queue an open trial with its program and its claim, or say what it repeats; one transaction, so that of two who
     want the same at once one is refused. A refused trial is still open, and knows which trial it repeats. Without the
-    `gate` only the same program is refused."""
+    `gate` only the same program is refused. `passed`: the version of the ledger at which `refusal` found nothing; as
+    long as nobody has written since, it is not asked again."""
     with ledger.transaction():
+        gate = gate and passed != ledger.version()
         if gate and ledger.claimed_by(number, files) is None:
             repeated = refusal(ledger, number, claim, proposal.move)
             if repeated is not None:
@@ -214,7 +223,7 @@ def _placed(ledger: Ledger, campaign: str, claim: Claim) -> dict[int, float]:
 
 def sketch(text: str) -> int:
     """The SimHash of a text's words, as a signed 64-bit number: texts that share most words differ in few bits."""
-    words = _words(text)
+    words = _words(text).counts
     if not words:
         return 0
     digests = b"".join(_digest(word) for word in words)
@@ -228,12 +237,21 @@ def _digest(word: str) -> bytes:
     return hashlib.blake2b(word.encode(), digest_size=BITS // 8).digest()
 
 
+@dataclass(frozen=True)
+class _Words:
+    """How often each word stands in a text, and the length of that as a vector."""
+
+    counts: Mapping[str, int]
+    length: float
+
+
 @lru_cache(maxsize=1024)
-def _words(text: str) -> Mapping[str, int]:
-    return Counter(word for word in re.findall(r"[a-z0-9_]+(?:\.[0-9]+)?", text.lower()) if len(word) > 1)
+def _words(text: str) -> _Words:
+    counts = Counter(word for word in re.findall(r"[a-z0-9_]+(?:\.[0-9]+)?", text.lower()) if len(word) > 1)
+    return _Words(counts, sum(n * n for n in counts.values()) ** 0.5)
 
 
-def _cosine(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    product = sum(count * other.get(word, 0) for word, count in one.items())
-    lengths = sum(n * n for n in one.values()) * sum(n * n for n in other.values())
-    return float(product / lengths**0.5) if lengths else 0.0
+def _cosine(one: _Words, other: _Words) -> float:
+    shared = one.counts.keys() & other.counts.keys()
+    product = sum(one.counts[word] * other.counts[word] for word in shared)
+    return product / (one.length * other.length) if product else 0.0
