@@ -14,4 +14,4 @@ class LabError(Exception):
         line = f"{self.where}: {self.what}" if self.where else self.what
         if self.mend:
             line += f" ({self.mend})"
-        return " ".join(line.split())
+        return " ".join("".join(c if c.isprintable() else " " for c in line).split())

@@ -693,7 +693,9 @@ def _no_room(path: Path) -> bool:
 
 def ledger_problem(error: Exception, path: Path) -> LabError:
     """What a failure of SQLite or the file system means to a user."""
-    text = str(error)
+    text = (
+        (error.strerror or "") if isinstance(error, OSError) else str(error)
+    )  # an OSError's text holds paths
     if "full" in text or getattr(error, "errno", None) == 28 or ("I/O error" in text and _no_room(path)):
         return LabError(
             "the disk is full", where=str(path), mend="free some space and run again; nothing was lost"

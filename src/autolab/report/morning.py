@@ -1,49 +1,57 @@
 """The morning report: what the night brought, what a person should look at, what was learned, what it cost.
 
-What agents wrote stands in code spans, one line each: it is quoted, and no markup in it has an effect.
+Its headline and its concerns are those of the overview. What agents wrote stands in code spans, one line each: it is
+quoted, and no markup in it has an effect.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from autolab.ledger.agents import cost_by_role, ideas, sessions
-from autolab.ledger.jobs import campaign_jobs, costs
+from autolab.ledger.agents import cost_by_role, ideas
+from autolab.ledger.jobs import campaign_jobs
 from autolab.ledger.lineage import fit
 from autolab.ledger.masters import Step, master_now, outcome, states, steps, stood, way_back
 from autolab.ledger.observations import looks
-from autolab.ledger.records import Campaign, Measurement, Promotion, Status, Trial, TrialState, Verdict
+from autolab.ledger.records import Campaign, Promotion, Status, Trial, Verdict
+from autolab.ledger.runs import snapshot
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, replacing
+from autolab.report.overview import Concern, Overview, last_event, overview, requote
+from autolab.report.overview.gathered import AT_WORK
+from autolab.report.overview.words import counted
 
 LIMIT = 8_000  # bytes
-BROKEN = frozenset(Status) - {Status.OK, Status.DUPLICATE, Status.INFRA_ERROR, Status.PROPOSAL_FAILED}
-MOST_NAMED = 4  # trials named beside a cluster of failures
+ATTENTION = "Look at this"
+MOST_NAMED = 4  # trials named beside a concern, or a source
 
 
 def morning(ledger: Ledger, campaign: str, *, limit: int = LIMIT) -> str:
-    """The report of a campaign as Markdown of at most `limit` bytes; the same ledger gives the same bytes."""
-    settings = ledger.campaign(campaign)
-    trials = [trial for trial in ledger.trials(campaign) if trial.ordinal > 0]
-    measured = {trial.number: ledger.measurements(trial.number) for trial in trials}
-    chain = steps(ledger, campaign)
-    known = states(chain)
-    head = f"# {cell(campaign)}\n\n{_headline(ledger, settings, trials, chain)}\n\n"
-    surface, role = (lambda trial: trial.surface or "none"), (lambda trial: trial.role or "none")
-    parts = [
-        ("What changed", _changed(ledger, chain)),
-        ("Promising, not shown to be better", _promising(trials, known)),
-        ("Look at this", _attention(ledger, settings, trials, measured)),
-        ("What was learned, by surface", _table("surface", trials, known, surface)),
-        ("What was learned, by role", _table("role", trials, known, role)),
-        ("Cost by role", _costs(ledger, campaign)),
-        ("Jobs", _jobs(ledger, campaign)),
-        ("Sources", _sources(ledger, campaign, trials, known)),
-    ]
-    return head + fit([part for part in parts if part[1]], limit - len(head.encode()) - 1) + "\n"
+    """The report of a campaign as Markdown of at most `limit` bytes; the same ledger gives the same bytes: whether
+    somebody is at work is taken from the campaign's own word, and it is now when its last event was."""
+    with snapshot(ledger):
+        settings = ledger.campaign(campaign)
+        now, alive = last_event(ledger, campaign), settings.state in AT_WORK
+        view = overview(ledger, campaign, now=now, alive=alive)
+        trials = [trial for trial in ledger.trials(campaign) if trial.ordinal > 0]
+        chain = steps(ledger, campaign)
+        known = states(chain)
+        head = f"# {cell(campaign)}\n\n{_headline(ledger, settings, view, chain)}\n\n"
+        surface, role = (lambda trial: trial.surface or "none"), (lambda trial: trial.role or "none")
+        parts = [
+            (ATTENTION, [_concern(one) for one in view.concerns if one.kind != "unconfirmed"]),
+            ("What changed", _changed(ledger, chain)),
+            ("Promising, not shown to be better", _promising(trials, known)),
+            ("What was learned, by surface", _table("surface", trials, known, surface)),
+            ("What was learned, by role", _table("role", trials, known, role)),
+            ("Cost by role", _costs(ledger, campaign)),
+            ("Jobs", _jobs(ledger, campaign)),
+            ("Sources", _sources(ledger, campaign, trials, known)),
+        ]
+    room = limit - len(head.encode()) - 1
+    return head + fit([part for part in parts if part[1]], room, {ATTENTION: 2}) + "\n"
 
 
 def write_morning(ledger: Ledger, campaign: str, root: Path) -> Path:
@@ -61,38 +69,35 @@ def quoted(text: str, room: int = 160) -> str:
     return f"`{plain if len(plain) <= room else plain[: room - 1] + '…'}`" if plain else "(nothing)"
 
 
-def _headline(ledger: Ledger, settings: Campaign, trials: Sequence[Trial], chain: Sequence[Step]) -> str:
-    """The first sentence says whether anything got better, and how sure that is."""
-    metric = settings.config["task"]["metric"]["name"]
-    climbs = [step for step in chain if step.kind not in ("baseline", "demotion")]
-    if not chain:
-        change = f"**{metric}: no baseline yet.**"
-    else:
-        seen = master_now(ledger, settings.id, chain)
-        now = f"{seen.score:.5g} [{seen.low:.4g}, {seen.high:.4g}]"
-        basis = seen.state + ("" if seen.runs is None else f", from {_count(seen.runs, 'run')}")
-        taken_back = len(chain) - 1 - len(climbs)
-        moves = f"{_count(len(climbs), 'promotion')}" + f", {_count(taken_back, 'demotion')}" * bool(
-            taken_back
-        )
-        if seen.promotion.program == chain[0].promotion.program:
-            after = f" after {moves}" if climbs else ""
-            change = f"**{metric} stays at {now}: nothing was better than the baseline{after}.**"
-        else:
-            change = f"**{metric} {chain[0].promotion.score:.5g} → {now} ({basis}) in {moves}.**"
-    ended = max((trial.finished_at or 0.0 for trial in trials), default=settings.created_at)
-    hours = max(0.0, ended - settings.created_at) / 3600
-    spent = sessions(ledger, settings.id)
-    tokens = sum(s.tokens_in + s.tokens_out for s in spent)
-    dollars, _ = costs(ledger, settings.id)
+def _headline(ledger: Ledger, settings: Campaign, view: Overview, chain: Sequence[Step]) -> str:
+    """The first sentence says whether anything got better, how sure that is and what it cost; the second, what it
+    rests on."""
+    told = view.headline
+    facts = []
+    if chain:
+        runs = master_now(ledger, settings.id, chain).runs
+        facts += [] if runs is None else [f"The master's score is from {counted(runs, 'run')}"]
+        back = f", {counted(told.demotions, 'demotion')}" if told.demotions else ""
+        facts.append(f"{counted(told.promotions, 'promotion')}{back}")
     ended_by = settings.config.get("ended", "")
-    facts = [
-        f"Campaign {settings.state}" + (f" ({cell(ended_by)[:80]})" if ended_by else ""),
-        f"{_count(len(trials), 'trial')} finished, {len(_waiting(ledger, settings.id))} under way",
-        f"{hours:.1f} hours" if hours >= 1 else _count(round(60 * hours), "minute"),
-        f"{tokens:,} tokens, ${dollars:.2f}",
+    facts.append(f"campaign {settings.state}" + (f" ({cell(ended_by)[:80]})" if ended_by else ""))
+    facts += [
+        f"{told.under_way} under way",
+        f"{told.compute_hours:.3g} {told.compute_unit}",
+        f"{told.tokens:,} tokens",
     ]
-    return f"{change} {'; '.join(facts)}."
+    return f"**{told.sentence}.** {'; '.join(facts)}."
+
+
+def _concern(one: Concern) -> str:
+    """A concern as a list item: its quotes as code spans, the newest trials of it, and what to do."""
+    text = requote(one.text, quoted)
+    text = f"**{text}**" if one.level == "error" else text
+    shown = ", ".join(one.trials[:MOST_NAMED])
+    more = len(one.trials) - MOST_NAMED
+    which = f" ({shown}{f' and {more:,} more' if more > 0 else ''})" if shown else ""
+    mend = f": {quoted(one.mend)}" if one.mend.startswith("autolab ") else f": {one.mend}" if one.mend else ""
+    return f"- {text}{which}{mend}"
 
 
 def _changed(ledger: Ledger, chain: Sequence[Step]) -> list[str]:
@@ -115,7 +120,7 @@ def _changed(ledger: Ledger, chain: Sequence[Step]) -> list[str]:
                 + (f", from {sources}" if sources else "")
             )
     count = len(looks(ledger, chain[0].promotion.campaign)) if chain else 0
-    return lines + ([f"- {_count(count, 'look')} at the sealed split"] if count else [])
+    return lines + ([f"- {counted(count, 'look')} at the sealed split"] if count else [])
 
 
 def _promising(trials: Sequence[Trial], known: Mapping[int, str]) -> list[str]:
@@ -125,74 +130,6 @@ def _promising(trials: Sequence[Trial], known: Mapping[int, str]) -> list[str]:
         + f": {quoted(trial.hypothesis)}; `autolab confirm {trial.id}` measures on"
         for trial in reversed(trials) if trial.verdict is Verdict.PROVISIONAL and trial.number not in known
     ]  # fmt: skip
-
-
-def _attention(
-    ledger: Ledger, settings: Campaign, trials: Sequence[Trial], measured: dict[int, list[Measurement]]
-) -> list[str]:
-    """What a person should know before believing or repeating any of it, the gravest first."""
-    lines = []
-    first = next(ledger.sequence(settings.id), None)
-    if first is not None and first.state is TrialState.DONE and first.status is not Status.OK:
-        lines.append(f"- The baseline failed ({first.status}): {quoted(first.note)}")
-    baseline = ledger.measurements(first.number) if first is not None else []
-    every = [m for some in (baseline, *measured.values()) for m in some if m.status is not None]
-    weak = sum(m.evidence == "self_reported" for m in every)
-    if weak:
-        lines.append(
-            f"- **Self-reported scores** in {_count(weak, 'measurement')}: whatever the recipe prints counts."
-        )
-    bare = sum(m.sandbox == "none" for m in every)
-    if bare:
-        lines.append(
-            f"- **No sandbox** in {_count(bare, 'measurement')}: trials could read files and the network."
-        )
-    tampered = [trial for trial in trials if trial.status in (Status.TAMPERED, Status.ILLEGAL)]
-    if tampered:
-        lines.append(f"- **{_count(len(tampered), 'trial')} broke the rules**: {_named(tampered)}:"
-                     f" {quoted(tampered[-1].note, 100)}")  # fmt: skip
-    lines += _failures(trials)
-    kinds: list[tuple[str, Callable[[Trial], bool]]] = [
-        ("repeated earlier ones", lambda t: t.status is Status.DUPLICATE),
-        ("were abandoned by their agents", lambda t: _abandoned(t)),
-        (
-            "ended without a usable proposal",
-            lambda t: t.status is Status.PROPOSAL_FAILED and not _abandoned(t),
-        ),
-        ("failed by the machine, not by the code", lambda t: t.status is Status.INFRA_ERROR),
-    ]
-    for text, chosen in kinds:
-        some = [trial for trial in trials if chosen(trial)]
-        if some:
-            lines.append(f"- {len(some)} of {_count(len(trials), 'trial')} {text}: {_named(some)}")
-    failed = Counter(
-        session.outcome for session in sessions(ledger, settings.id) if session.outcome != "answered"
-    )
-    if failed:
-        counts = ", ".join(f"{number} {cell(outcome)[:40]}" for outcome, number in sorted(failed.items()))
-        lines.append(f"- Sessions that did not end in an answer: {counts}")
-    waiting = _waiting(ledger, settings.id)
-    if waiting and settings.state in ("stopped", "finished"):
-        lines.append(
-            f"- {_count(len(waiting), 'trial')} wait to be measured: `autolab serve` goes on with them."
-        )
-    allowed = (settings.config.get("serving") or {}).get("trials")
-    if allowed is not None and len(trials) >= allowed:
-        lines.append(f"- The budget of {_count(allowed, 'trial')} is used up.")
-    return lines
-
-
-def _failures(trials: Sequence[Trial]) -> list[str]:
-    """Failed trials that share a cause, the largest group first."""
-    groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
-    for trial in trials:
-        if trial.status in BROKEN - {Status.TAMPERED, Status.ILLEGAL}:
-            groups[str(trial.status), re.sub(r"[0-9]+", "#", cell(trial.note))[:80]].append(trial)
-    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [
-        f"- {len(some)} × {status}: {quoted(some[-1].note, 120)} ({_named(some)})"
-        for (status, _), some in ordered
-    ]
 
 
 def _table(
@@ -264,25 +201,5 @@ def _sources(ledger: Ledger, campaign: str, trials: Sequence[Trial], known: Mapp
     ]  # fmt: skip
 
 
-def _waiting(ledger: Ledger, campaign: str) -> list[Trial]:
-    return [
-        trial for trial in ledger.undone(campaign) if trial.ordinal > 0 and trial.state is TrialState.QUEUED
-    ]
-
-
-def _abandoned(trial: Trial) -> bool:
-    return trial.status is Status.PROPOSAL_FAILED and trial.note.startswith("abandoned")
-
-
-def _named(trials: Iterable[Trial]) -> str:
-    names = [trial.id for trial in trials]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[-MOST_NAMED:]) + more
-
-
 def _scored(step: Promotion) -> str:
     return f"{step.score:.5g} [{step.score_low:.4g}, {step.score_high:.4g}]"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
