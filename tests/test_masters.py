@@ -25,8 +25,9 @@ from autolab.ledger.lineage import lineage_slice
 from autolab.ledger.masters import master_now, states, steps
 from autolab.ledger.records import Verdict
 from autolab.ledger.views import MASTER, TABLE, master_record, write_views
+from autolab.report.figures import staircase
 from autolab.report.morning import morning
-from autolab.report.staircase import draw_staircase
+from autolab.report.overview import overview
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
@@ -213,23 +214,27 @@ def test_plain_output_fits_a_terminal(story: Lab, words: str) -> None:
 
 def test_the_report_says_what_was_promoted_what_was_taken_back_and_what_is_promising(story: Lab) -> None:
     text = morning(story.ledger, story.campaign.id)
-    assert "1.301 [1.299, 1.303] (simplification, from 26 runs) in 3 promotions, 1 demotion" in text
+    assert "**loss 1.400 → 1.301 [1.299, 1.303], simplification at 95 %, after 1 demotion, 5 trials, " in text
+    assert "The master's score is from 26 runs; 3 promotions, 1 demotion; campaign running;" in text
+    assert "1 promotion was taken back, the last one: `" in text
     assert f"**Demoted**: {name(story, 5)} -> {name(story, 3)}: no longer beats it" in text
     assert f"`autolab confirm {name(story, 4)}` measures on" in text
     assert "| `optimizer` | 5 | 100 % | 2 | 1 | 0 | 1 | 1 | 0.1 |" in text
 
 
-def test_the_staircase_shows_every_state_and_steps_back(story: Lab, tmp_path: Path) -> None:
-    draw_staircase(story.ledger, story.campaign.id, [tmp_path / "staircase.svg"])
-    picture = (tmp_path / "staircase.svg").read_text()
+def test_the_staircase_shows_every_state_and_steps_back(story: Lab) -> None:
+    view = overview(story.ledger, story.campaign.id, now=story.campaign.created_at + 60, alive=False)
+    picture = staircase(view, formats=("svg",))["staircase.svg"].decode()
     for word in (
         "certified",
         "simplification",
         "provisional",
         "demoted",
-        "master now (simplification, from 26 runs)",
+        "taken back",
+        "master now (simplification)",
     ):
-        assert f"<!-- {word} -->" in picture
+        assert f">{word}</text>" in picture
+    assert "loss 1.4 → 1.301 [1.299, 1.303] simplification, 3 promotions, 1 demotion" in picture
 
 
 def test_a_running_campaign_says_that_a_master_was_taken_back(

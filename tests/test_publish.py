@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ from autolab.hub.connection import connect
 from autolab.hub.results.publish import merge_tables, push
 from autolab.ledger.records import Status
 from autolab.ledger.views import HEADER, MASTER, TABLE, read_table
+from autolab.report.overview import Concern, details, overview
+from autolab.report.published import published, published_detail, to_publish
 
 pytestmark = pytest.mark.hub
 
@@ -149,17 +152,39 @@ def test_a_push_whose_answer_was_lost_is_repeated_without_harm(
     assert paths(hub) == before and len(hub.repos["datasets", REPO].commits) == 2
 
 
-def test_the_command_pushes_a_figure_of_each_campaign(hub: HubServer, lab: Path) -> None:
+def test_the_command_pushes_the_report_and_the_figures_of_each_campaign(hub: HubServer, lab: Path) -> None:
     with results(lab) as ledger:
         finish(ledger, 2)
-        campaign = ledger.campaign().id
+        folder = f"figures/{ledger.campaign().id}"
     done = CliRunner().invoke(publish, [REPO, "-C", str(lab), "--json"], catch_exceptions=False)
     assert json.loads(done.stdout)["new"] == 2
-    picture = f"figures/{campaign}/staircase.png"
-    assert read_file(hub, "datasets", REPO, picture).startswith(b"\x89PNG")
-    assert f"]({picture})" in file(hub, "README.md")
+    drawn = [f"{name}.{suffix}" for name in ("lineage", "slots", "staircase") for suffix in ("png", "svg")]
+    assert [path for path in paths(hub) if path.startswith(folder)] == [
+        f"{folder}/{name}" for name in sorted([*drawn, "report.html"])
+    ]
+    assert read_file(hub, "datasets", REPO, f"{folder}/staircase.png").startswith(b"\x89PNG")
+    card = file(hub, "README.md")
+    assert f"]({folder}/staircase.png)" in card and f"]({folder}/report.html)" in card
     again = CliRunner().invoke(publish, [REPO, "-C", str(lab)], catch_exceptions=False)
     assert again.stdout.startswith("nothing new: 2 in ")
+
+
+def test_what_is_published_of_a_campaign_names_no_host_and_holds_no_log(lab: Path) -> None:
+    with results(lab) as ledger:
+        finish(ledger, 2)
+        view, page = to_publish(ledger, ledger.campaign().id, alive=False)
+        own = overview(ledger, ledger.campaign().id, now=view.now, alive=False)
+        (detail, *_) = (one for _, one in details(ledger, ledger.campaign().id))
+    assert (detail.runs[0].host, detail.runs[0].log) == ("here", "of this machine")
+    shown = published_detail(detail)
+    assert (shown.runs[0].host, shown.runs[0].log) == ("", "") and shown.patch == detail.patch
+    assert "of this machine" not in page and '"here"' not in page
+    lanes = replace(own.slots, lanes=("gpu-7, slot 0", "gpu-8, slot 0"))
+    told = Concern("hung", "warning", "0002 has run for 9 h on gpu-8, slot 0", (), "")
+    other = Concern("budget", "info", "the budget is used up", (), "")
+    shift = Concern("host_shift", "warning", "a host scores higher", (), "")
+    safe = published(replace(own, slots=lanes, concerns=(told, other, shift)))
+    assert safe.slots.lanes == ("slot 0", "slot 1") and safe.concerns == (other,)
 
 
 # many labs --------------------------------------------------------------------------------------------

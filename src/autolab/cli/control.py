@@ -11,12 +11,22 @@ from autolab.cli import options
 from autolab.errors import LabError
 from autolab.ledger.views import MASTER, TABLE, replacing, write_views
 
+PAUSED, RESUMED, STOPPING = (
+    ("paused", "paused; `autolab resume` goes on"),
+    ("running", "goes on"),
+    ("stopping", "stops when what is running has ended"),
+)
 
-def _set_state(directory: Path, state: str, said: str) -> None:
+
+def steer_campaign(root: Path, state: str, said: str, *, only: str | None = None) -> str:
+    """Ask the campaign that is at work in a lab to go into a state; returns what to tell, which is why not if nobody
+    is at work. With `only`, no other campaign than this is asked: raises LabError."""
     from autolab.lab import open_lab
 
-    with open_lab(options.find_root(directory)) as ledger:
+    with open_lab(root) as ledger:
         campaign = ledger.campaign()
+        if only not in (None, campaign.id):
+            raise LabError(f"{only} is over", mend=f"the newest campaign here is {campaign.id}")
         at_work = campaign.state in ("running", "paused", "stopping", "cancelling")
         if not at_work or holder(ledger.path.parent.parent) is None:
             how = (
@@ -24,13 +34,15 @@ def _set_state(directory: Path, state: str, said: str) -> None:
                 if campaign.state in ("finished", "stopped")
                 else "interrupted; `autolab run` goes on"
             )
-            click.echo(f"{campaign.id} is not running ({how})")
-            return
+            return f"{campaign.id} is not running ({how})"
         if campaign.state in ("stopping", "cancelling") and state in ("running", "paused"):
-            click.echo(f"{campaign.id} is stopping already")
-            return
+            return f"{campaign.id} is stopping already"
         ledger.set_campaign(campaign.id, state=state)
-        click.echo(f"{campaign.id}: {said}")
+        return f"{campaign.id}: {said}"
+
+
+def _set_state(directory: Path, state: str, said: str) -> None:
+    click.echo(steer_campaign(options.find_root(directory), state, said))
 
 
 @click.command()
@@ -40,22 +52,21 @@ def _set_state(directory: Path, state: str, said: str) -> None:
 )
 def stop(directory: Path, now: bool) -> None:
     """Let what is running end, then stop. `autolab run` goes on from there."""
-    said = "cancelling" if now else "stops when what is running has ended"
-    _set_state(directory, "cancelling" if now else "stopping", said)
+    _set_state(directory, *(("cancelling", "cancelling") if now else STOPPING))
 
 
 @click.command()
 @options.directory
 def pause(directory: Path) -> None:
     """Start nothing new until `autolab resume`; what is running goes on."""
-    _set_state(directory, "paused", "paused; `autolab resume` goes on")
+    _set_state(directory, *PAUSED)
 
 
 @click.command()
 @options.directory
 def resume(directory: Path) -> None:
     """Go on after a pause."""
-    _set_state(directory, "running", "goes on")
+    _set_state(directory, *RESUMED)
 
 
 @click.command()

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from pathlib import Path
 
 import click
 
+from autolab.campaign.lock import holder
 from autolab.cli import options
 from autolab.errors import LabError
 from autolab.lab import open_lab
+from autolab.report.figures import AXES, pictures
+from autolab.report.overview import overview
 
 
 @click.command()
 @options.directory
 @options.campaign
-def figures(directory: Path, campaign: str | None) -> None:
-    """Draw the staircase of the master as PNG and SVG into results/<campaign>/."""
+@click.option("--x", "axis", type=click.Choice(AXES), default="trials", show_default=True,
+              help="What the staircase climbs along.")  # fmt: skip
+@options.as_json
+def figures(directory: Path, campaign: str | None, axis: str, as_json: bool) -> None:
+    """Draw the staircase of the master, the lineage and the slots as PNG and SVG into results/<campaign>/."""
     if importlib.util.find_spec("matplotlib") is None:
         raise LabError("matplotlib is not installed", mend="pip install 'autolab[figures]'")
-    from autolab.report.staircase import draw_staircase
-
     root = options.find_root(directory)
     with open_lab(root) as ledger:
         chosen = ledger.campaign(campaign).id
-        paths = [root / "results" / chosen / f"staircase.{suffix}" for suffix in ("png", "svg")]
-        draw_staircase(ledger, chosen, paths)
+        view = overview(ledger, chosen, now=time.time(), alive=holder(root) is not None)
+    folder = root / "results" / chosen
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = pictures(view, axis)
+    for name, content in drawn.items():
+        (folder / name).write_bytes(content)
+    paths = [str((folder / name).relative_to(root)) for name in drawn]
+    if as_json:
+        options.emit({"campaign": chosen, "x": axis, "files": paths})
+        return
     for path in paths:
-        click.echo(f"wrote {path.relative_to(root)}")
+        click.echo(f"wrote {path}")

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.util
 import re
-import signal
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from autolab.campaign.lock import holder
 from autolab.cli import options
+from autolab.cli.signals import told_to_stop
 from autolab.errors import LabError
 from autolab.hub.connection import Unavailable, connect
 from autolab.hub.consent import may_push
+from autolab.hub.results.card import PAGE
 from autolab.hub.results.publish import Pushed, collect, push
 from autolab.lab import open_lab
 from autolab.ledger.store import Ledger
+from autolab.report.figures import pictures
+from autolab.report.published import to_publish
 
 PUSH_SECONDS = 600.0
 LOOK_SECONDS = 5.0  # how often a waiting publisher looks whether the campaign has ended
@@ -40,7 +40,7 @@ LOOK_SECONDS = 5.0  # how often a waiting publisher looks whether the campaign h
 def publish(
     directory: Path, repo: str, public: bool, every: str | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Push table, masters, patches, figures and a dataset card to a dataset repo, in one commit.
+    """Push table, masters, patches, report pages, figures and a dataset card to a dataset repo, in one commit.
 
     The repo is made if there is none; several labs may share one. Other labs read it with `autolab pull`.
     """
@@ -83,18 +83,17 @@ def describe(repo: str, done: Pushed) -> str:
 
 
 def draw(ledger: Ledger) -> dict[str, bytes]:
-    """The staircase of each campaign with a master, by its path below figures/; none without matplotlib."""
-    if importlib.util.find_spec("matplotlib") is None:
-        return {}
-    from autolab.report.staircase import draw_staircase
-
+    """The report page of each campaign with a master and, with matplotlib, its pictures, by their paths below
+    figures/. Neither names a host."""
     drawn = {}
-    with tempfile.TemporaryDirectory(prefix="autolab-figures-") as scratch:
-        path = Path(scratch) / "staircase.png"
-        for campaign in ledger.campaigns():
-            if ledger.newest_promotion(campaign.id) is not None:
-                draw_staircase(ledger, campaign.id, [path])
-                drawn[f"{campaign.id}/{path.name}"] = path.read_bytes()
+    alive = holder(ledger.path.parent.parent) is not None
+    for campaign in ledger.campaigns():
+        if ledger.newest_promotion(campaign.id) is None:
+            continue
+        view, page = to_publish(ledger, campaign.id, alive=alive and campaign.id == ledger.campaign().id)
+        drawn[f"{campaign.id}/{PAGE}"] = page.encode("utf-8", "replace")
+        if importlib.util.find_spec("matplotlib") is not None:
+            drawn |= {f"{campaign.id}/{name}": content for name, content in pictures(view).items()}
     return drawn
 
 
@@ -116,7 +115,7 @@ def _keep_pushing(ledger: Ledger, root: Path, once: Callable[[], None], pause: f
     tries again. Raises LabError if the last push fails.
     """
     pushed, last_said, begun = (0, 0), "", False
-    with _told_to_stop() as told:
+    with told_to_stop() as told:
         while True:
             over = told.is_set() or _ended(ledger, root)
             now = _news(ledger)
@@ -145,23 +144,3 @@ def _news(ledger: Ledger) -> tuple[int, int]:
 
 def _ended(ledger: Ledger, root: Path) -> bool:
     return ledger.campaign().state in ("finished", "stopped") and holder(root) is None
-
-
-@contextlib.contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """Set by the first SIGINT or SIGTERM, so that what is under way ends well; a second one ends at once."""
-    told = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def tell(number: int, frame: object) -> None:
-        told.set()
-        for again, handler in before.items():
-            signal.signal(again, handler)
-
-    for number in before:
-        signal.signal(number, tell)
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

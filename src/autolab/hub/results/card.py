@@ -9,6 +9,7 @@ from autolab.ledger.records import PROMOTED
 from autolab.ledger.views import COLUMNS, MASTER, TABLE
 
 CARD = "README.md"
+PAGE = "report.html"
 _NUMBERS = {
     "score": "float64", "score_ci_low": "float64", "score_ci_high": "float64", "delta_vs_master": "float64",
     "measurements": "int64", "train_seconds": "float64", "train_tokens": "int64", "peak_memory_mb": "float64",
@@ -64,23 +65,26 @@ the data, the budget and the class of machine are the same.
   to it with every promotion that was taken back; `masters/` has one a campaign.
 - `patches/`: what each measured trial changed in its parent.
 - `trials/`: everything about every trial, as `autolab pull` reads it. These files never change.
+- `figures/`: a folder for each campaign: its report, one page that needs nothing but a browser (download it), and its
+  pictures as PNG and SVG.
 """
 
 
 def card(table: str, repo: str, figures: Collection[str] = ()) -> str:
-    """The card of a table; `figures` are the pictures that the repo has. The same table gives the same card."""
+    """The card of a table; `figures` are the repo's pictures and pages. The same table gives the same card."""
     campaigns: dict[str, list[dict[str, str]]] = {}
     for line in table.split("\n")[1:-1]:
         row = dict(zip(COLUMNS, line.split("\t"), strict=True))
         campaigns.setdefault(row["campaign"], []).append(row)
     pictures = [f"![{_plain(name)}]({name})\n" for name in sorted(figures) if name.endswith(".png")]
+    pages = [f"[{_plain(name)}]({name})\n" for name in sorted(figures) if name.endswith(f"/{PAGE}")]
     return _HEAD.format(
         table=TABLE,
         master=MASTER,
         repo=repo,
         features="\n".join(_features()),
         campaigns="\n".join(_summary(name, rows) for name, rows in sorted(campaigns.items())),
-        figures="".join("\n" + picture for picture in pictures),
+        figures="".join("\n" + shown for shown in (*pages, *pictures)),
     )
 
 

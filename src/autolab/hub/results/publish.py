@@ -70,8 +70,8 @@ def push(
 ) -> Pushed:
     """Push this lab's results to a dataset repo, made if there is none; private unless `public`.
 
-    `figures` are pictures by their paths below figures/. Raises LabError for a secret in the files, a public repo
-    without `public`, no token, no write access, a table of another version there.
+    `figures` are pictures and pages by their paths below figures/. Raises LabError for a secret in the files, a public
+    repo without `public`, no token, no write access, a table of another version there.
     """
     rows, pictures = _own_rows(ledger, root), _pictures(figures)
     lab = ledger.meta("lab") or ""

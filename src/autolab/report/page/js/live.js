@@ -1,0 +1,69 @@
+"use strict";
+// A page that is served while its campaign runs: what changes comes as server-sent events, and two things can be done.
+
+const Live = {
+  start() {
+    if (!Data.now.nonce) return;
+    const events = new EventSource(`/events?now=${Data.now.now}`);
+    events.addEventListener("open", () => Live.say("live"));
+    events.addEventListener("error", () => Live.say("connection lost, trying again", true));
+    events.addEventListener("problem", (event) => Live.say(JSON.parse(event.data).text, true));
+    events.addEventListener("change", (event) => Live.take(JSON.parse(event.data)));
+    Dom.id("pause").addEventListener("click", () => Live.ask(Dom.id("pause").dataset.does));
+    Dom.id("stop").addEventListener("click", () => Live.stop());
+    Live.buttons();
+  },
+
+  take(change) {
+    const at = [scrollX, scrollY];
+    Data.apply(change);
+    Live.forget(change.marks.map((mark) => mark.ordinal));
+    View.weigh();
+    const { page } = View;
+    View.changed("data");
+    View.page = page;
+    scrollTo(...at);
+    Live.buttons();
+    Live.say(`live, ${Format.clock(Data.now.now)} UTC`);
+  },
+
+  /** Opened rows of trials that went on are asked for again. */
+  forget(ordinals) {
+    for (const ordinal of ordinals) Dom.id(`below-${ordinal}`)?.remove();
+  },
+
+  say(words, lost = false) {
+    Dom.id("live").textContent = words;
+    Dom.id("live").classList.toggle("lost", lost);
+  },
+
+  buttons() {
+    const { state, alive } = Data.now, paused = state === "paused", pause = Dom.id("pause"), stop = Dom.id("stop");
+    pause.dataset.does = paused ? "resume" : "pause";
+    pause.textContent = paused ? "Resume" : "Pause";
+    pause.disabled = stop.disabled = !alive && !paused;
+  },
+
+  /** The second press within five seconds stops. */
+  stop() {
+    const button = Dom.id("stop");
+    if (button.textContent === "Stop") {
+      button.textContent = "Really stop?";
+      Live.armed = setTimeout(() => { button.textContent = "Stop"; }, 5000);
+      return;
+    }
+    clearTimeout(Live.armed);
+    button.textContent = "Stop";
+    Live.ask("stop");
+  },
+
+  async ask(what) {
+    try {
+      const answer = await fetch(`/${what}`, { method: "POST", headers: { "X-Autolab-Nonce": Data.now.nonce } });
+      const { text } = await answer.json();
+      Live.say(text, !answer.ok);
+    } catch (error) {
+      Live.say(`not done: ${error.message}`, true);
+    }
+  },
+};
