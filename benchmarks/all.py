@@ -30,6 +30,8 @@ NAMES = (
     "warm",
     "scale",
     "archives --quick",
+    "report_page",
+    "mirror",
     "study",
 )
 

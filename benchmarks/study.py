@@ -35,7 +35,7 @@ from stand_ins.researchers import Idea, Rates, Researchers
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("task.yaml", "train.py", "prepare.py", "evaluate.py")
 TOKENS = 50_000  # of training: about a second and a half on an idle core, and the same digits on a busy one
-LATENCY = 15.0  # seconds that an answer takes: longer than most trials, as with real models
+LATENCY = 30.0  # seconds that an answer takes: longer than most trials, as with real models
 ARMS = {
     "single": "collaboration=single,lineage=on,agents=1",
     "alone": "collaboration=single,lineage=off,agents=1",
@@ -110,7 +110,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=180.0, help="of each campaign; the baseline takes 30 to 50 of them")
+    parser.add_argument(
+        "--seconds", type=float, default=180.0, help="of each campaign; the baseline takes 30 to 50 of them"
+    )
     parser.add_argument(
         "--latency", type=float, default=LATENCY, help="seconds that an answer of the model takes"
     )

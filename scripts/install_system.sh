@@ -1,13 +1,15 @@
 #!/bin/sh
 # Installs what the project needs from the system's packages, where that is possible: bubblewrap, the sandbox
-# for trials; or, with the argument "npm", Node.js and npm, with which OpenCode is installed.
+# for trials; or, with the argument "npm", Node.js and npm, with which OpenCode is installed; or, with "chromium", the
+# browser in which the tests open the report.
 set -u
 as_root=""
 [ "$(id -u)" = 0 ] || as_root="sudo -n"
 case "${1:-bubblewrap}" in
     bubblewrap) command=bwrap packages=bubblewrap without="trials run without a sandbox" ;;
     npm) command=npm packages="nodejs npm" without="OpenCode cannot be installed" ;;
-    *) echo "install_system.sh: $1 is not known (mend: bubblewrap or npm)" >&2; exit 2 ;;
+    chromium) command=chromium packages=chromium without="pages are not tested in a browser" ;;
+    *) echo "install_system.sh: $1 is not known (mend: bubblewrap, npm or chromium)" >&2; exit 2 ;;
 esac
 log=/tmp/autolab-install-system.log
 # shellcheck disable=SC2086  # the words of $packages and $as_root are meant to be split

@@ -17,7 +17,7 @@ from _lab import Answer
 from autolab.campaign import agent_trial
 from autolab.campaign.detached import serving, start_serving
 from autolab.campaign.lock import at_work
-from autolab.cli.read import moves, summarise
+from autolab.cli.summary import moves, summarise
 from autolab.cli.told import master_lines, standing_text
 from autolab.errors import LabError
 from autolab.lab import Lab, attach, open_lab

@@ -20,13 +20,13 @@ from _lab import Answer
 from autolab.campaign import agent_trial
 from autolab.campaign.agent_trial import Check
 from autolab.campaign.lock import holder
-from autolab.cli.read import unified_diff
 from autolab.cli.told import control_lines, score_text, standing_text
 from autolab.lab import Lab
 from autolab.ledger.agents import workspace
 from autolab.ledger.masters import DEMOTED, is_control, is_sealed, master_now, outcome, states, steps
 from autolab.ledger.records import PROMOTED, Measurement, Status, Trial, TrialState
 from autolab.ledger.views import cell, timestamp
+from autolab.program.difference import unified_diff
 
 MOST_WAIT = 100
 LOOK_SECONDS = 0.1

@@ -18,7 +18,7 @@ from autolab.judging.by_hand import Outcome
 from autolab.lab import Lab, open_lab, resume_campaign
 from autolab.ledger.observations import observations
 from autolab.ledger.records import Measurement, Promotion, Trial, Verdict
-from autolab.ledger.views import write_views
+from autolab.ledger.views import cell, write_views
 
 Step = tuple[Measurement, ...] | Outcome
 
@@ -92,7 +92,9 @@ def _measure(lab: Lab, slots: int | None, ask: Callable[[], Step]) -> Outcome:
         done = asyncio.run(run_all(lab, executor, [(measurement, None) for measurement in step]))
         if failed := next((one for one in done if one.score is None), None):
             whose = lab.ledger.trial_id(failed.trial)
-            note = f"a run of {whose} ended as {failed.status}: {failed.cause}; the same command goes on"
+            note = (
+                f"a run of {whose} ended as {failed.status}: {cell(failed.cause)}; the same command goes on"
+            )
             return Outcome(Verdict.PROVISIONAL, note)
         step = ask()
     return step
@@ -109,5 +111,6 @@ def _tell(trial: Trial, outcome: Outcome, as_json: bool, fresh: int | None = Non
         options.emit(told if fresh is None else {**told, "fresh_runs": fresh})
         return
     click.echo(
-        f"{trial.id}: {outcome.verdict}: {outcome.note}" + (", now the master" if outcome.promoted else "")
+        f"{trial.id}: {outcome.verdict}: {cell(outcome.note)}"
+        + (", now the master" if outcome.promoted else "")
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from autolab.cli.fitting import cut, harmless, width
 from autolab.cli.told import (
+    LABEL,
     control_lines,
     master_lines,
     price_of,
@@ -39,23 +41,24 @@ def _about(ledger: Ledger, trial: Trial, chain: list[Step]) -> list[str]:
     word = outcome(trial, known)
     outcomes = dict.fromkeys(str(part) for part in (trial.status or trial.state, trial.verdict, word) if part)
     lines = [
-        f"trial       {trial.id}  ({trial.campaign}, {timestamp(trial.created_at)})",
-        f"outcome     {' '.join(outcomes)}",
-        f"score       {score_text(trial.score, trial.score_low, trial.score_high)}"
-        + (f"  delta {trial.delta:+.4g}" if trial.delta is not None else "")
-        + ("  when it was judged" if trial.number in known else ""),
+        *wrapped("trial", f"{trial.id} ({trial.campaign}, {timestamp(trial.created_at)})"),
+        *wrapped("outcome", " ".join(outcomes)),
+        *wrapped(
+            "score",
+            score_text(trial.score, trial.score_low, trial.score_high)
+            + (f", delta {trial.delta:+.4g}" if trial.delta is not None else "")
+            + (" when it was judged" if trial.number in known else ""),
+        ),
     ]
     step = promotion_of(trial, chain)
     if step is not None:
         lines += _since(ledger, step, chain)
     elif trial.verdict is Verdict.PROVISIONAL:
-        lines.append(f"next        better so far, not shown: `autolab confirm {trial.id}` measures on")
-    lines += [
-        f"by          {trial.role} {trial.agent}".rstrip()
-        + (f" on {trial.surface}" if trial.surface else ""),
-        f"program     {trial.program or '-'}  parent {parent}",
-        *wrapped("hypothesis", cell(trial.hypothesis)),
-    ]
+        lines += wrapped("next", f"better so far, not shown: `autolab confirm {trial.id}` measures on")
+    by = " ".join(cell(part) for part in (trial.role, trial.agent) if part)
+    lines += wrapped("by", by + (f" on {cell(trial.surface)}" if trial.surface else ""))
+    lines += wrapped("program", f"{trial.program or '-'}, parent {parent}")
+    lines += wrapped("hypothesis", cell(trial.hypothesis))
     return lines + (wrapped("note", cell(trial.note)) if trial.note else [])
 
 
@@ -76,16 +79,19 @@ def _since(ledger: Ledger, step: Step, chain: list[Step]) -> list[str]:
 def _children(children: list[str]) -> list[str]:
     if not children:
         return []
-    return [f"children    {len(children)}: {' '.join(children[:6])}{' …' if len(children) > 6 else ''}"]
+    return wrapped(
+        "children", f"{len(children)}: {' '.join(children[:6])}{' …' if len(children) > 6 else ''}"
+    )
 
 
 def _measured(m: Measurement) -> list[str]:
     """One measurement in a line, and below it what is odd about it."""
     score = "" if m.score is None else f" {m.score:.6g}"
-    lines = [
-        f"measured    {m.stage}: {m.status or 'running'}{score}, seed {m.seed}, {m.train_cpu_seconds:.1f} CPU-s of"
-        f" {m.train_seconds:.1f} s, {m.tokens} tokens, {m.peak_memory_mb:.0f} MB"
-    ]
+    lines = wrapped(
+        "measured",
+        f"{m.stage}: {m.status or 'running'}{score}, seed {m.seed}, {m.train_cpu_seconds:.1f} CPU-s of"
+        f" {m.train_seconds:.1f} s, {m.tokens} tokens, {m.peak_memory_mb:.0f} MB",
+    )
     others = {k: v for k, v in m.metrics.items() if v != m.score}
     lines += wrapped("", ", ".join(f"{cell(k)} {v:.5g}" for k, v in others.items())) if others else []
     lines += wrapped("", cell(m.cause)) if m.cause else []
@@ -94,5 +100,11 @@ def _measured(m: Measurement) -> list[str]:
     if m.sandbox == "none":
         lines.append(click.style("            without a sandbox", fg="red"))
     if m.status != "ok" and m.log_excerpt:
-        lines += ["            | " + line for line in m.log_excerpt.splitlines()[-12:]]
+        bar = " " * LABEL + "| "
+        lines += [bar + _log_line(line, width() - len(bar)) for line in m.log_excerpt.splitlines()[-12:]]
     return lines
+
+
+def _log_line(line: str, room: int) -> str:
+    """A line of a program's output: colours are left out, other codes are named."""
+    return cut(harmless(click.unstyle(line)), room)

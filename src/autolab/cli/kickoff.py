@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from autolab.cli import options
-from autolab.cli.read import summarise
+from autolab.cli.summary import summarise
 from autolab.execution.local import discover_slots
 from autolab.lab import STATE_DIRECTORY, open_lab
 from autolab.pack.templates import render

@@ -1,82 +1,127 @@
-"""What a campaign shows while it runs: bars in a terminal, plain lines elsewhere, JSON for machines."""
+"""What a campaign tells while it works: a view in a terminal, plain lines elsewhere, JSON for machines."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
+import os
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from autolab.campaign.loop import CampaignRun, Event, Limits
-from autolab.cli.told import score_text
+from autolab.campaign.loop import Event, Limits
+from autolab.cli.fitting import on_a_terminal
+from autolab.cli.options import document
+from autolab.cli.told import score_text, wrapped
 from autolab.lab import Lab
 from autolab.ledger.masters import is_sealed, steps, way_back
 from autolab.ledger.records import Measurement, Trial, Verdict
 from autolab.ledger.views import cell
 
+if TYPE_CHECKING:
+    from autolab.cli.seen import Watch
+    from autolab.cli.view import View
+
 LONG = ("proposal", "log_excerpt", "clock")  # fields that an event does without
+EARLIER = 6  # outcomes of an earlier run that a terminal shows again
+QUIET = "bright_black"
 
 
 class Reporter:
-    """Turns events into lines, and keeps one bar for each slot where there is a terminal."""
+    """Tells of events as they come: in a terminal above a view that is kept up to date, else line by line."""
 
     def __init__(self, lab: Lab, limits: Limits, *, json_lines: bool) -> None:
         self.lab, self.limits, self.json_lines = lab, limits, json_lines
         newest = lab.ledger.newest_promotion(lab.campaign.id)
         self._promotion = newest.number if newest else 0  # the newest that was told
-        self._work: CampaignRun | None = None
-        self._progress: Any = None
-        self._bars: dict[int, Any] = {}
-        self._typical = 1.2 * (lab.task.budget.cpu_seconds or lab.task.budget.wall_seconds) + 2
+        self._refused: set[int] = set()  # trials whose end was told before they are judged
+        self._watch: Watch | None = None
+        self._view: View | None = None
 
-    def begin(self, work: CampaignRun, warnings: list[str]) -> None:
-        """Say what starts, and warn where evidence is weak."""
-        self._work = work
+    def begin(self, first: str, running: Mapping[int, Measurement], slots: int, warnings: list[str]) -> None:
+        """Say what starts, and warn where evidence is weak; from within the loop of whatever works. `running`: what
+        runs on which of so many `slots`, kept up to date."""
         if self.json_lines:
             for text in warnings:
                 self._line({"kind": "warning", "text": text})
             return
-        total = "" if self.limits.trials is None else f", {self.limits.trials} trials"
-        click.echo(
-            f"{self.lab.campaign.id}: {self.lab.task.name}, {self.lab.task.metric.name}, "
-            f"{len(work.executor.slots)} slots{total}. Ctrl-C stops after what is running."
-        )
+        if not on_a_terminal() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+            click.echo(first)
+            for text in warnings:
+                click.secho(text, fg="red", bold=True)
+            return
+        click.echo("\n".join(wrapped("", first, 0)))
         for text in warnings:
-            click.secho(text, fg="red", bold=True)
-        if sys.stdout is not None and sys.stdout.isatty():
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+            click.secho("\n".join(wrapped("", text, 0)), fg="red", bold=True)
+        from autolab.cli.seen import Watch
+        from autolab.cli.view import View
 
-            self._progress = Progress(
-                TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn(), transient=True
-            )
-            self._progress.start()
+        self._watch = Watch(self.lab, self.limits, running, slots)
+        self._view = View(self._watch.look)
+        for trial in self.lab.ledger.trials(self.lab.campaign.id, last=EARLIER):
+            self._view.say(f"{_clock(trial.finished_at)}  {self._outcome(trial)}", QUIET)
+        self._view.start()
 
     def end(self) -> None:
-        """Take the bars away."""
-        if self._progress is not None:
-            self._progress.stop()
+        """Take the view away; what was told stays."""
+        if self._view is not None:
+            self._view.stop()
+            self._view = None
 
     def heed(self, event: Event) -> None:
-        """Show one event."""
+        """Tell of one event."""
         if self.json_lines:
             self._line(_event_record(event))
             return
-        if self._progress is not None:
-            self._move_bars(event)
-        stamp = time.strftime("%H:%M:%S")
-        for text in (self._sentence(event), self._demotion(event)):
+        back = self._demotion(event)
+        if self._view is not None:
+            self._show(self._view, event, back)
+            return
+        gain = event.kind == "promoted" and event.trial is not None and event.trial.ordinal > 0
+        for text, color in ((self._sentence(event), "green" if gain else None), (back, None)):
             if text:
-                click.echo(f"{stamp}  {text}")
+                click.echo(f"{_clock()}  {click.style(text, fg=color, bold=gain or None) if color else text}")
+
+    def _show(self, view: View, event: Event, back: str) -> None:
+        """What a terminal's log has of an event: how trials ended, and what a person should know. The view tells the
+        rest. Of a hundred trials a second most are only counted, so no sentence is made before it is needed."""
+        if self._watch is not None:
+            self._watch.heed(event)
+        at, trial = _clock(), event.trial
+        if trial is None:
+            if event.kind not in ("started", "measured"):
+                view.say(f"{at}  {self._sentence(event)}", "yellow")
+        elif event.kind == "promoted" and trial.ordinal == 0:
+            view.say(f"{at}  {self._outcome(trial)}")
+        elif event.kind == "promoted":
+            view.say(f"{at}  {_new_master(trial)}", "bold green")
+            view.say(f"{'':<10}{cell(trial.hypothesis)}", "green")
+        elif trial.number in self._refused:
+            self._refused.discard(trial.number)
+        elif trial.status is not None:
+            word = str(trial.verdict or trial.status)
+            view.outcome(word, lambda: f"{at}  {self._outcome(trial)}")
+            if event.kind == "refused":
+                self._refused.add(trial.number)
+        if back:
+            view.say(f"{at}  {back}", "bold yellow")
+
+    def _outcome(self, trial: Trial) -> str:
+        """How a trial ended."""
+        if trial.verdict is None:
+            return f"{trial.id}  {trial.status}: {cell(trial.note)}"
+        if trial.ordinal == 0:
+            return f"{trial.id}  baseline {trial.score:.5g}: {cell(trial.note)}"
+        delta = "" if trial.delta is None else f" ({trial.delta:+.3g})"
+        return f"{trial.id}  {trial.verdict}{delta}  {cell(trial.hypothesis)}"
 
     def _sentence(self, event: Event) -> str:
         trial, measured = event.trial, event.measurement
         if event.kind == "notice":
-            return event.text
+            return cell(event.text)
         if event.kind in ("draining", "paused", "resumed"):
-            return f"{event.kind}: {event.text}" if event.text else event.kind
+            return f"{event.kind}: {cell(event.text)}" if event.text else event.kind
         if event.kind == "measured" and measured is not None:
             known = self.lab.ledger.trial(measured.trial)
             value = f"{measured.status}: {cell(measured.cause)[:80]}"
@@ -88,14 +133,9 @@ class Reporter:
         if event.kind == "refused" and trial is not None:
             return f"{trial.id}  {trial.status}: {cell(trial.note)[:90]}"
         if event.kind == "promoted" and trial is not None and trial.ordinal == 0:
-            return f"{trial.id}  baseline {trial.score:.5g}: {trial.note}"
+            return self._outcome(trial)
         if event.kind == "promoted" and trial is not None:
-            return click.style(
-                f"{trial.id}  NEW MASTER {score_text(trial.score, trial.score_low, trial.score_high)}"
-                f" {trial.verdict} ({trial.delta:+.4g})  {cell(trial.hypothesis)[:70]}",
-                fg="green",
-                bold=True,
-            )
+            return f"{_new_master(trial)}  {cell(trial.hypothesis)[:70]}"
         if event.kind == "judged" and trial is not None and trial.verdict:
             more = f"  (`autolab confirm {trial.id}`)" if trial.verdict is Verdict.PROVISIONAL else ""
             return f"{trial.id}  {trial.verdict} ({trial.delta:+.3g})  {cell(trial.hypothesis)[:70]}{more}"
@@ -110,24 +150,19 @@ class Reporter:
         if newest is None or newest.kind != "demotion" or newest.number <= known:
             return ""
         back = steps(self.lab.ledger, self.lab.campaign.id)[-1]
-        return f"DEMOTED {way_back(self.lab.ledger, back)}"
-
-    def _move_bars(self, event: Event) -> None:
-        if event.kind == "started" and event.measurement is not None:
-            slot = event.measurement.slot
-            if slot in self._bars:
-                self._progress.remove_task(self._bars[slot])
-            trial = self.lab.ledger.trial(event.measurement.trial)
-            self._bars[slot] = self._progress.add_task(
-                f"slot {slot} {trial.id} {cell(trial.hypothesis)[:40]}", total=self._typical
-            )
-        if self._work is not None:
-            for slot, measurement in self._work.running.items():
-                if slot in self._bars:
-                    self._progress.update(self._bars[slot], completed=time.time() - measurement.started_at)
+        return f"DEMOTED {cell(way_back(self.lab.ledger, back))}"
 
     def _line(self, record: dict[str, Any]) -> None:
-        click.echo(json.dumps({"at": time.time(), **record}, default=str))
+        click.echo(document({"at": time.time(), **record}))
+
+
+def _new_master(trial: Trial) -> str:
+    score = score_text(trial.score, trial.score_low, trial.score_high)
+    return f"{trial.id}  NEW MASTER {score} {trial.verdict} ({trial.delta:+.4g})"
+
+
+def _clock(at: float | None = None) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
 
 
 def _event_record(event: Event) -> dict[str, Any]:

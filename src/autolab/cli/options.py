@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,4 +37,30 @@ def find_root(start: Path) -> Path:
 
 def emit(value: Any) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(document(value, indent=2))
+
+
+def document(value: Any, indent: int | None = None) -> str:
+    """A value as JSON that every reader takes: what is not a number is null, and what the output cannot encode is
+    escaped."""
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        value = _numbers(value)
+        text = json.dumps(value, indent=indent, ensure_ascii=False, default=str, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent, default=str, allow_nan=False)
+    return text
+
+
+def _numbers(value: Any) -> Any:
+    """The value with None for every number that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(item) for item in value]
+    return value

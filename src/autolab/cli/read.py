@@ -3,45 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from autolab.cli import options
+from autolab.cli import ancestry, options
 from autolab.cli.described import describe, promotion_of
-from autolab.cli.told import (
-    counted,
-    master_lines,
-    over_baseline,
-    price_of,
-    score_text,
-    shortened,
-    standing_text,
-    step_line,
-    wrapped,
-)
+from autolab.cli.differences import for_terminal
+from autolab.cli.fitting import on_a_terminal, width
+from autolab.cli.paging import tell
+from autolab.cli.summary import master_summary, status_lines, summarise
+from autolab.cli.told import counted, master_lines, price_of, shortened, standing_text, step_line, wrapped
 from autolab.errors import LabError
 from autolab.lab import open_lab
-from autolab.ledger.jobs import costs, count_jobs
 from autolab.ledger.lineage import ancestors
-from autolab.ledger.masters import (
-    DEMOTED,
-    Step,
-    is_control,
-    is_sealed,
-    master_now,
-    outcome,
-    states,
-    steps,
-    way_back,
-)
+from autolab.ledger.masters import DEMOTED, Step, is_sealed, master_now, outcome, states, steps, way_back
 from autolab.ledger.observations import looks
-from autolab.ledger.records import PROMOTED, Campaign, Status, Trial, Verdict
+from autolab.ledger.records import PROMOTED, Status, Trial, Verdict
 from autolab.ledger.store import Ledger
-from autolab.ledger.views import cell, master_record, timestamp
+from autolab.ledger.views import master_record
+from autolab.program.difference import unified_diff
 
 MARKS = {"ok": "green", "duplicate": "bright_black", "infra_error": "bright_black"}
 
@@ -55,135 +38,11 @@ def status(directory: Path, campaign: str | None, as_json: bool) -> None:
     root = options.find_root(directory)
     with open_lab(root) as ledger:
         summary = summarise(ledger, ledger.campaign(campaign), root)
-        about_master = [] if as_json else _master_lines(ledger, summary)
-    if as_json:
-        options.emit(summary)
-        return
-    waiting = "under way" if summary["alive"] else "waiting"
-    click.echo(
-        f"{summary['campaign']}  {summary['state']}  {summary['trials']} trials finished, "
-        f"{len(summary['running'])} {waiting}"
-    )
-    outcomes = ", ".join(f"{count} {name}" for name, count in summary["outcomes"].items())
-    click.echo(f"outcomes  {outcomes or 'none yet'}")
-    click.echo("\n".join(about_master))
-    for item in summary["running"]:
-        click.echo(f"{waiting:<9} {item['trial']}  {item['state']}  {item['hypothesis'][:50]}")
-    jobs = summary["jobs"]
-    if summary["cost_usd"] or jobs["all"]:
-        click.echo(
-            f"cost      ${summary['cost_usd']:.4f}, {jobs['all']} jobs"
-            + (f", {jobs['unfinished']} not ended: ${summary['committed_usd']:.4f} more at most"
-               if jobs["unfinished"] else "")
-        )  # fmt: skip
-    if summary["evidence"] == "self_reported":
-        click.secho("scores are self-reported by the recipe: anything it prints counts", fg="red")
-    if summary["sandbox"] == "none":
-        where = "in the container: see docs/hub.md" if jobs["all"] else "see `autolab doctor`"
-        click.secho(f"measured without a sandbox: {where}", fg="red")
-    if summary["guidance"]:
-        click.echo(f"guidance  {cell(summary['guidance'][-1])[:66]}")
-
-
-def _master_lines(ledger: Ledger, summary: dict[str, Any]) -> list[str]:
-    if summary["master"] is None:
-        return [f"master    none: the baseline {summary['baseline']}"]
-    chain = steps(ledger, summary["campaign"])
-    seen = master_now(ledger, summary["campaign"], chain)
-    made = summary["master"]
-    text = f"{summary['metric']} {standing_text(seen)}, trial {seen.trial.id}, {moves(made)}"
-    lines = wrapped("master", text, 10) + master_lines(ledger, seen, chain, 10)
-    if made["sealed_looks"]:
-        lines.append(f"sealed    {counted(made['sealed_looks'], 'look')} at the sealed split")
-    if promising := summary["outcomes"].get(Verdict.PROVISIONAL):
-        lines.append(
-            f"promising {promising} not shown to be better: `autolab trials --status provisional`,"
-            " `autolab confirm ID`"
-        )
-    return lines
-
-
-def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
-    """What `status --json` says."""
-    from autolab.campaign.lock import holder
-
-    outcomes: dict[str, int] = {}
-    for (state, verdict), count in sorted(ledger.count(campaign.id).items(), key=lambda item: -item[1]):
-        outcomes[verdict or state] = outcomes.get(verdict or state, 0) + count
-    chain = steps(ledger, campaign.id)
-    known = states(chain)
-    for trial in {step.trial.number: step.trial for step in chain}.values():
-        before, now = str(trial.verdict or trial.status), outcome(trial, known)
-        outcomes[before] = outcomes.get(before, 0) - 1
-        outcomes[now] = outcomes.get(now, 0) + 1
-    outcomes = {name: count for name, count in outcomes.items() if count > 0}
-    seen = master_summary(ledger, chain) if chain else None
-    state = campaign.state
-    alive = holder(root) is not None
-    if state in ("running", "paused", "stopping", "cancelling") and not alive:
-        state = "interrupted; `autolab run` goes on"
-    last = ledger.last_measurement(campaign.id)
-    jobs, unfinished = count_jobs(ledger, campaign.id)
-    spent, committed = costs(ledger, campaign.id)
-    return {
-        "campaign": campaign.id,
-        "task": campaign.task,
-        "comparability_key": campaign.key,
-        "state": state,
-        "alive": alive,
-        "baseline": _baseline_text(ledger, campaign),
-        "metric": campaign.config["task"]["metric"]["name"],
-        "trials": sum(outcomes.values()),
-        "outcomes": outcomes,
-        "noise_sd": seen["noise_sd"] if seen else campaign.noise_sd,
-        "noise_df": seen["noise_df"] if seen else None,
-        "baseline_score": chain[0].promotion.score if chain else None,
-        "master": seen,
-        "running": [
-            {"trial": t.id, "state": str(t.state), "hypothesis": cell(t.hypothesis)}
-            for t in ledger.undone(campaign.id)
-        ],
-        "cost_usd": spent,
-        "committed_usd": committed,
-        "jobs": {"all": jobs, "unfinished": unfinished},
-        "evidence": last.evidence if last else None,
-        "sandbox": last.sandbox if last else None,
-        "guidance": [text for _, text in ledger.guidance(campaign.id)],
-    }
-
-
-def master_summary(ledger: Ledger, chain: list[Step]) -> dict[str, Any]:
-    """The master in brief, as it is seen now. Gains are positive when it is better: `gain` over what it replaced,
-    `gain_total` over the baseline; `controls` are its measurements in turn with candidates."""
-    campaign = chain[0].promotion.campaign
-    seen = master_now(ledger, campaign, chain)
-    total, total_low, total_high = over_baseline(ledger, seen, chain)
-    return {
-        "trial": seen.trial.id, "program": seen.promotion.program, "state": seen.state, "score": seen.score,
-        "score_low": seen.low, "score_high": seen.high, "estimated_from": seen.runs,
-        "replaced": seen.over.id if seen.over else None, "gain": seen.gain, "gain_low": seen.gain_low,
-        "gain_high": seen.gain_high, "noise_sd": seen.noise_sd, "noise_df": seen.noise_df,
-        "controls": sum(is_control(m) for m in ledger.measurements(seen.trial.number)),
-        "sealed_looks": len(looks(ledger, campaign)),
-        "promotions": sum(step.kind not in ("baseline", "demotion") for step in chain),
-        "demotions": sum(step.kind == "demotion" for step in chain),
-        "gain_total": total, "gain_total_low": total_low, "gain_total_high": total_high,
-        "promoted_at": timestamp(seen.promotion.at),
-    }  # fmt: skip
-
-
-def _baseline_text(ledger: Ledger, campaign: Campaign) -> str:
-    """What became of the baseline, after the words `the baseline`."""
-    first = next(ledger.sequence(campaign.id), None)
-    if first is None or first.status is None:
-        return "is not measured yet"
-    return "was measured" if first.status == "ok" else f"failed ({first.status}: {cell(first.note)[:60]})"
-
-
-def moves(master: dict[str, Any]) -> str:
-    """How often the master changed, of its summary: `2 promotions, 1 demotion`."""
-    taken_back = f", {counted(master['demotions'], 'demotion')}" if master["demotions"] else ""
-    return counted(master["promotions"], "promotion") + taken_back
+        if as_json:
+            options.emit(summary)
+            return
+        lines = status_lines(ledger, summary)
+    tell(lines)
 
 
 @click.command()
@@ -209,23 +68,21 @@ def trials(directory: Path, campaign: str | None, last: int, wanted: str | None,
         if as_json:
             options.emit([_trial_json(ledger, trial, known) for trial in found])
             return
-        click.echo(table(found, known))
+    tell(table(found, known))
 
 
-def table(found: list[Trial], known: Mapping[int, str]) -> str:
-    """The trials as lines that fit 80 columns. `known`: the states of those that were promoted."""
-    lines = [f"{'trial':<13}{'outcome':<15}{'score':<9}{'delta':<10}hypothesis"]
+def table(found: list[Trial], known: Mapping[int, str]) -> list[str]:
+    """The trials as lines that fit. `known`: the states of those that were promoted."""
+    room = width() - 49  # what the first four columns leave
+    lines = [f"{'trial':<13}{'outcome':<17}{'score':<9}" + f"{'delta':<10}hypothesis" * (room > 0)]
     for trial in found:
         word = outcome(trial, known)
         score = "-" if trial.score is None else f"{trial.score:.5g}"
         delta = "-" if trial.delta is None else f"{trial.delta:+.3g}"
         color = "green" if word in PROMOTED else MARKS.get(trial.status or "", "yellow")
-        text = cell(trial.hypothesis or trial.note)
-        text = text if len(text) <= 32 else text[:31] + "…"
-        lines.append(
-            f"{trial.id:<13}" + click.style(f"{word:<15}", fg=color) + f"{score:<9}{delta:<10}{text}"
-        )
-    return "\n".join(lines)
+        more = f"{delta:<10}{shortened(trial.hypothesis or trial.note, room)}" if room > 0 else ""
+        lines.append(f"{trial.id:<13}" + click.style(f"{word:<17}", fg=color) + f"{score:<9}{more}".rstrip())
+    return lines
 
 
 def _trial_json(ledger: Ledger, trial: Trial, known: Mapping[int, str]) -> dict[str, Any]:
@@ -259,7 +116,7 @@ def show(directory: Path, trial: str, as_json: bool) -> None:
             options.emit({**record, "children": children, **_promotion_json(ledger, found, chain)})
             return
         lines = describe(ledger, found, chain, measured, children)
-    click.echo("\n".join(lines))
+    tell(lines)
 
 
 def _promotion_json(ledger: Ledger, trial: Trial, chain: list[Step]) -> dict[str, Any]:
@@ -293,18 +150,7 @@ def diff(directory: Path, trial: str, against: str, as_json: bool) -> None:
         if as_json:
             options.emit({"trial": found.id, "against": other, "diff": text})
             return
-    for line in text.splitlines():
-        color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-        click.secho(line, fg=color)
-
-
-def unified_diff(old: dict[str, str], new: dict[str, str]) -> str:
-    """All files as one unified diff; control characters other than tab and line end are dropped."""
-    pieces: list[str] = []
-    for name in sorted({*old, *new}):
-        a, b = old.get(name, "").splitlines(), new.get(name, "").splitlines()
-        pieces += difflib.unified_diff(a, b, f"a/{name}", f"b/{name}", lineterm="")
-    return "".join("".join(c for c in line if c == "\t" or c.isprintable()) + "\n" for line in pieces)
+    tell(list(for_terminal(text, width())) if on_a_terminal() else text.splitlines())
 
 
 @click.command()
@@ -332,23 +178,8 @@ def lineage(directory: Path, campaign: str | None, trial: str | None, as_json: b
                 }
             )
             return
-        in_force = changes[-1].trial.number if changes else None
-        for depth, step in enumerate(chain):
-            delta = f"  {step.delta:+.4g}" if step.delta else ""
-            told = f"{score_text(step.score, step.score_low, step.score_high)}{delta}  {outcome(step, known)}"
-            if step.number == in_force:
-                told = standing_text(master_now(ledger, found.campaign, changes))
-            head = f"{'  ' * min(depth, 20)}{step.id}  {told}  "
-            click.echo(head + shortened(step.hypothesis, 100 - len(head)))
-        for change in changes:
-            if change.kind == "demotion":
-                click.echo(shortened(way_back(ledger, change), 100))
-        kinds: dict[str, int] = {}
-        for child in children:
-            kind = outcome(child, known)
-            kinds[kind] = kinds.get(kind, 0) + 1
-        if kinds:
-            click.echo(f"{len(children)} children: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+        lines = ancestry.draw(ledger, chain, children, changes, known)
+    tell(lines)
 
 
 @click.command()
@@ -367,14 +198,14 @@ def master(directory: Path, campaign: str | None, as_json: bool) -> None:
             options.emit({**record, "price": dataclasses.asdict(cost) if cost else None})
             return
         seen = master_now(ledger, chosen, chain)
-        click.echo(f"{record['metric']['name']} {standing_text(seen)}, trial {seen.trial.id}  ({chosen})")
-        for line in master_lines(ledger, seen, chain, 10):
-            click.echo(line)
-        if cost:
-            click.echo("\n".join(wrapped("price", cost.text(), 10)))
+        lines = wrapped(
+            "", f"{record['metric']['name']} {standing_text(seen)}, trial {seen.trial.id} ({chosen})", 0
+        )
+        lines += master_lines(ledger, seen, chain, 10)
+        lines += wrapped("price", cost.text(), 10) if cost else []
         if record["sealed_looks"]["count"]:
-            click.echo(f"sealed    {counted(record['sealed_looks']['count'], 'look')} at the sealed split")
-        click.echo("the way, each change as it was when it was made")
-        for step in chain:
-            click.echo(step_line(ledger, step))
-        click.echo(f"check it: {record['reproduce']}    use it: autolab adopt")
+            lines.append(f"sealed    {counted(record['sealed_looks']['count'], 'look')} at the sealed split")
+        lines.append("the way, each change as it was when it was made")
+        lines += [step_line(ledger, step) for step in chain]
+        lines += [f"check it: {record['reproduce']}", "use it:   autolab adopt"]
+    tell(lines)

@@ -23,6 +23,7 @@ from autolab.lab import Lab, open_lab, resume_campaign
 from autolab.ledger.masters import steps, unselected
 from autolab.ledger.observations import newest_ordinal, observations
 from autolab.ledger.records import Observation, Trial
+from autolab.ledger.views import cell
 
 
 @click.command()
@@ -66,7 +67,7 @@ def _same(lab: Lab, executor: Executor, trial: Trial) -> dict[str, object]:
     (after,) = asyncio.run(run_all(lab, executor, [(lab.again(before, fresh=None), before.clock)]))
     same, metric = after.score == before.score, lab.task.metric.name
     if after.score is None:
-        text = f"{trial.id}: the replay ended as {after.status}: {after.cause}"
+        text = f"{trial.id}: the replay ended as {after.status}: {cell(after.cause)}"
     elif same:
         text = f"{trial.id}: the same digits, {metric} {after.score!r} (seed {after.seed}, {after.tokens} tokens)"
     else:
@@ -100,7 +101,7 @@ def _fresh(lab: Lab, executor: Executor, trial: Trial, count: int) -> dict[str, 
             "trial": trial.id,
             "holds": False,
             "scores": scores,
-            "text": f"{trial.id}: a replay ended as {failed.status}: {failed.cause}",
+            "text": f"{trial.id}: a replay ended as {failed.status}: {cell(failed.cause)}",
         }
     turn = newest_ordinal(lab.ledger, trial.campaign)
     noise = noise_now(lab, turn)

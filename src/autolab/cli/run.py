@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,11 @@ from autolab.campaign.loop import CampaignRun, Limits
 from autolab.cli import options
 from autolab.cli.begin import default_profile, earlier_campaign, new_campaign, warnings
 from autolab.cli.executors import Place, as_before, executor_for, place_options, slot_count
+from autolab.cli.fitting import on_a_terminal
 from autolab.cli.live import Reporter
-from autolab.cli.read import moves, summarise, table
+from autolab.cli.read import table
+from autolab.cli.summary import summarise
+from autolab.cli.told import counted, wrapped
 from autolab.cli.ways import (
     WITH_A_MODEL,
     Ways,
@@ -138,7 +142,14 @@ def run(
                     collaboration,
                     population,
                 )
-                reporter.begin(work, warnings(lab))
+                total = "" if trials is None else f", {trials} trials"
+                reporter.begin(
+                    f"{lab.campaign.id}: {lab.task.name}, {lab.task.metric.name}, {counted(width, 'slot')}{total}."
+                    " Ctrl-C stops after what is running.",
+                    work.running,
+                    width,
+                    warnings(lab),
+                )
                 return work, await work.run()
 
         # What is loaded by now stays, and most of what a trial makes is freed without the collector: asked every 700
@@ -198,15 +209,13 @@ def _when_the_hub_answers(make: Callable[[], Executor]) -> Executor:
 
 def _conclude(lab: Lab, work: CampaignRun, reason: str) -> None:
     """The table at the end, and what to do next."""
-    found = list(lab.ledger.trials(lab.campaign.id, last=40))
-    click.echo("\n" + table(found, states(steps(lab.ledger, lab.campaign.id))))
+    last = max(5, shutil.get_terminal_size().lines - 8) if on_a_terminal() else 40
+    found = list(lab.ledger.trials(lab.campaign.id, last=last))
+    click.echo("\n".join(["", *table(found, states(steps(lab.ledger, lab.campaign.id)))]))
     summary = summarise(lab.ledger, lab.ledger.campaign(lab.campaign.id), lab.root)
-    click.echo(f"\n{reason}; slots were busy {100 * work.utilisation():.0f} % of the time")
-    master = summary["master"]
-    if master is not None:
-        click.echo(
-            f"{summary['metric']} {summary['baseline_score']:.5g} -> {master['score']:.5g}"
-            f" [{master['score_low']:.4g}, {master['score_high']:.4g}] {master['state']}, {moves(master)},"
-            f" {summary['trials']} trials"
-        )
-        click.echo("next: autolab show master   autolab diff master --against baseline   autolab adopt")
+    ended = f"{reason}; slots were busy {100 * work.utilisation():.0f} % of the time"
+    click.echo("\n".join(["", *wrapped("", ended, 0)]))
+    if summary["master"] is not None:
+        click.echo("\n".join(wrapped("", summary["headline"], 0)))
+        commands = "autolab show master; autolab diff master --against baseline; autolab adopt"
+        click.echo("\n".join(wrapped("next:", commands, 6)))

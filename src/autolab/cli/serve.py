@@ -16,6 +16,7 @@ from autolab.cli import options
 from autolab.cli.begin import earlier_campaign, new_campaign, warnings
 from autolab.cli.executors import Place, executor_for, place_options
 from autolab.cli.live import Reporter
+from autolab.cli.told import counted
 from autolab.errors import LabError
 from autolab.lab import open_lab
 
@@ -77,14 +78,20 @@ def serve(
             ledger.set_campaign(lab.campaign.id, config={**lab.campaign.config, "novelty": True})
             lab = dataclasses.replace(lab, campaign=ledger.campaign(lab.campaign.id))
         executor = executor_for(lab, slots, place=place, limit_usd=max_usd)
-        limits = Limits(trials=trials, hours=hours, patience=patience)
+        limits = Limits(trials=trials, hours=hours, max_usd=max_usd, patience=patience)
+        width = len(executor.slots)
         reporter = Reporter(lab, limits, json_lines=as_json)
         service = Service(lab, executor, limits, idle or None, reporter.heed)
-        if not as_json:
-            click.echo(f"{lab.campaign.id}: {lab.task.name}, {lab.task.metric.name}, {len(executor.slots)} slots;"
-                       " measures what agents submit")  # fmt: skip
-            for text in warnings(lab):
-                click.secho(text, fg="red", bold=True)
-        reason = asyncio.run(service.run())
+
+        async def measure() -> str:
+            what = f"{lab.task.name}, {lab.task.metric.name}, {counted(width, 'slot')}"
+            first = f"{lab.campaign.id}: {what}; measures what agents submit"
+            reporter.begin(first, service.pool.running, width, warnings(lab))
+            return await service.run()
+
+        try:
+            reason = asyncio.run(measure())
+        finally:
+            reporter.end()
         if not as_json:
             click.echo(reason)

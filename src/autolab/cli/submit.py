@@ -16,7 +16,7 @@ from autolab.cli.told import score_text
 from autolab.errors import LabError
 from autolab.lab import PERSON, begin_campaign, open_lab, read_files, resume_campaign
 from autolab.ledger.records import Proposal, TrialState, Verdict
-from autolab.ledger.views import write_views
+from autolab.ledger.views import cell, write_views
 from autolab.task import Edit, load_task
 
 
@@ -83,7 +83,7 @@ def submit(
             return
         outcome = " ".join(str(part) for part in (trial.status, trial.verdict) if part)
         click.echo(
-            f"{trial.id}  {outcome}  {score_text(trial.score, trial.score_low, trial.score_high)}  {trial.note}"
+            f"{trial.id}  {outcome}  {score_text(trial.score, trial.score_low, trial.score_high)}  {cell(trial.note)}"
         )
         if trial.verdict is Verdict.PROVISIONAL:
             click.echo(f"better so far, not shown: `autolab confirm {trial.id}` measures on")

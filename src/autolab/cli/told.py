@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 
+from autolab.cli.fitting import cut, harmless, width, wrap
 from autolab.judge.noise import Noise
 from autolab.judge.price import Price, price
 from autolab.judge.promotion import Criterion
@@ -24,8 +24,8 @@ from autolab.ledger.records import Measurement
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, timestamp
 
-WIDTH = 100
 LABEL = 12  # columns that the labels of `show` take
+SCORE = 23  # columns that a score with its interval usually takes
 Interval = tuple[float, float | None, float | None]  # value, low, high
 
 
@@ -58,8 +58,11 @@ def standing_text(seen: Master) -> str:
     return text if seen.runs is None else f"{text}, from {counted(seen.runs, 'run')}"
 
 
-def noise_text(sd: float | None, df: int | None) -> str:
-    """The noise as it is known now: `0.0012 a run, 14 degrees of freedom`."""
+def noise_text(sd: float | None, df: int | None, deterministic: bool = False) -> str:
+    """The noise as it is known now: `0.0012 a run, 14 degrees of freedom`. `deterministic`: the task says that there is
+    none, and so it is not measured unless runs differ."""
+    if deterministic and not (sd and df):
+        return "deterministic: the task says that no run scatters"
     if sd is None or df == 0:
         return "not known: nothing was measured twice"
     if sd == 0:
@@ -68,9 +71,9 @@ def noise_text(sd: float | None, df: int | None) -> str:
 
 
 def wrapped(label: str, text: str, indent: int = LABEL) -> list[str]:
-    """A labelled text as lines of at most 100 columns, the further ones indented."""
-    first, further = f"{label:<{indent}}", " " * indent
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=further) or [label]
+    """A labelled text as lines that fit, the further ones indented."""
+    lines = wrap(harmless(text), width() - indent) or [""]
+    return [f"{'' if place else label:<{indent}}{line}".rstrip() for place, line in enumerate(lines)]
 
 
 def over_baseline(ledger: Ledger, seen: Master, chain: Sequence[Step]) -> Interval:
@@ -142,22 +145,22 @@ def master_lines(ledger: Ledger, seen: Master, chain: Sequence[Step], indent: in
             f"{gain_text(*over_baseline(ledger, seen, chain))} over the baseline ({first.score:.5g})"
         )
     lines = [line for gain in gains for line in wrapped("gain", gain, indent)]
-    return lines + wrapped("noise", noise_text(seen.noise_sd, seen.noise_df), indent)
+    metric = ledger.campaign(seen.promotion.campaign).config["task"]["metric"]
+    noise = noise_text(seen.noise_sd, seen.noise_df, bool(metric.get("deterministic")))
+    return lines + wrapped("noise", noise, indent)
 
 
 def step_line(ledger: Ledger, step: Step) -> str:
-    """One change of the master, as it was when it was made, and its state now; indented, at most 100 columns."""
+    """One change of the master, as it was when it was made, and its state now; indented, on one line."""
     if step.kind == "demotion":
-        return "  " + shortened(way_back(ledger, step), WIDTH - 2)
+        return "  " + shortened(way_back(ledger, step), width() - 2)
     made = step.promotion
-    gain = f"{made.gain:+.4g}  " if step.before is not None else ""
-    head = (
-        f"  {step.trial.id}  {score_text(made.score, made.score_low, made.score_high)}  {gain}{step.state}  "
-    )
-    return head + shortened(step.trial.hypothesis, WIDTH - len(head))
+    gain = f"{made.gain:+.4g}" if step.before is not None else ""
+    score = score_text(made.score, made.score_low, made.score_high)
+    head = f"  {step.trial.id}  {score:<{SCORE}}  {gain:<9}  {step.state}  "
+    return cut(head + shortened(step.trial.hypothesis, max(0, width() - len(head))), width())
 
 
 def shortened(text: str, room: int) -> str:
     """Somebody's words on one line of at most `room` columns."""
-    plain = cell(text)
-    return plain if len(plain) <= room else plain[: max(0, room - 1)] + "…"
+    return cut(cell(text), room)
