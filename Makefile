@@ -2,6 +2,7 @@
 #   make demo    set-up, then a real search on the default task, ending in a table and a picture
 #   make test    the fast test suite
 # Agents need OpenCode as well: `make opencode` installs it into tools/ with npm; `make test-agents` tests with it.
+# `make test-pages` opens the report in Chromium, which is installed from the system's packages.
 # `make test-hub` tests papers, jobs, data and publishing against a Hub that runs in the tests; `make test-ray` tests a
 # cluster, a Ray on this machine.
 PYTHON ?= python3
@@ -9,15 +10,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_TRIALS ?= 12
 
-.PHONY: demo test test-hub test-ray test-agents test-slow lint setup system opencode bench clean
+.PHONY: demo test test-pages test-hub test-ray test-agents test-slow lint setup system opencode bench clean
 
 demo: setup
 	$(BIN)/autolab run --new --trials $(DEMO_TRIALS)
 	$(BIN)/autolab figures
-	@echo "research_results.tsv, research_live_master.json and results/*/staircase.png are yours to look at."
+	$(BIN)/autolab report
+	@echo "research_results.tsv, research_live_master.json and results/*/ (report.html first) are yours to look at."
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow and not opencode and not hub and not ray"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not opencode and not hub and not ray and not browser"
+
+test-pages: setup chromium
+	$(BIN)/python -m pytest -m browser
 
 test-hub: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m hub
@@ -53,6 +58,10 @@ $(VENV)/installed: requirements.txt pyproject.toml
 # The sandbox. Without it trials still run, in a weaker mode that every record names.
 system:
 	@command -v bwrap >/dev/null || sh scripts/install_system.sh
+
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh scripts/install_system.sh chromium
 
 opencode: tools/node_modules/installed
 
