@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TRAIN
@@ -17,6 +19,7 @@ from autolab.harness import Ticket
 from autolab.lab import Lab, begin_campaign, open_lab
 from autolab.ledger.claims import RECENT, Claim, keep_claim
 from autolab.ledger.records import Proposal, Status, Trial, TrialState, Verdict
+from autolab.ledger.store import Ledger
 from autolab.program.change import Change, change_between
 from autolab.program.edits import edits_between
 from autolab.program.hashing import Files
@@ -217,6 +220,29 @@ def test_an_objection_is_what_a_submission_would_meet_and_changes_nothing(lab: L
     assert objection is not None and lab.ledger.rows.total_changes == before
     refused = lab.submit(ticket, proposal)
     assert objection == (refused.status, refused.note)
+
+
+@pytest.mark.parametrize("when", ["while it is asked", "afterwards"])
+def test_who_claims_the_same_after_an_agent_asked_is_not_overlooked(
+    lab: Lab, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = lab.open_trial(role="worker", agent="a")
+    proposal = proposed(ticket, "some other words", RAISE)
+    other = replace(lab, ledger=Ledger(lab.ledger.path), weighed=[])
+    master_changes(lab)  # so that the same edit is another program
+
+    def ask(*values: Any) -> Any:
+        found = refusal(*values)
+        if when == "while it is asked":
+            submitted(other, "go up", RAISE)
+        return found
+
+    monkeypatch.setattr("autolab.lab.refusal", ask)
+    assert lab.objection(ticket, proposal) is None
+    if when == "afterwards":
+        submitted(other, "go up", RAISE)
+    assert lab.submit(ticket, proposal).status is Status.DUPLICATE
+    other.ledger.close()
 
 
 def test_what_is_asked_of_the_ledger_does_not_grow_with_it(lab: Lab) -> None:

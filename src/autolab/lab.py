@@ -34,14 +34,14 @@ PERSON = "person"  # role of whoever submits a change of their own
 
 @dataclass(frozen=True)
 class _Weighed:
-    """A proposal that can be applied: the program that results, what it claims, and the version of the ledger at which
-    it was found to repeat nothing."""
+    """A proposal that can be applied: the program that results, and what it claims. `passed`: the trial for which, the
+    move as which, and the version of the ledger at which it was found to repeat nothing."""
 
     parent_files: Files
     edits: tuple[Edit, ...]
     files: Files
     claim: Claim
-    passed: tuple[int, int] | None = None
+    passed: tuple[int, str, tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,8 @@ class Lab:
         if isinstance(found, tuple):
             return self.refuse(number, *found, proposal)
         gate = self.gates(ticket.role)
-        repeated = queue(
-            self.ledger, number, found.files, proposal, found.claim, gate=gate, passed=found.passed
-        )
+        passed = found.passed[2] if found.passed and found.passed[:2] == (number, proposal.move) else None
+        repeated = queue(self.ledger, number, found.files, proposal, found.claim, gate=gate, passed=passed)
         if repeated is not None:
             reason = repeated.text or self._repeats(repeated.trial, ticket, found.files)
             return self.refuse(number, Status.DUPLICATE, reason)
@@ -146,6 +145,7 @@ class Lab:
         found = self._weighed(ticket, proposal)
         if isinstance(found, tuple):
             return found
+        before = self.ledger.version()  # whoever writes from here on may be who it repeats
         repeats = self.ledger.claimed_by(ticket.number, found.files)
         if repeats is not None:
             return Status.DUPLICATE, self._repeats(repeats, ticket, found.files)
@@ -154,7 +154,7 @@ class Lab:
         repeated = refusal(self.ledger, ticket.number, found.claim, proposal.move)
         if repeated is not None:
             return Status.DUPLICATE, repeated.text
-        self.weighed[:] = [replace(found, passed=self.ledger.version())]
+        self.weighed[:] = [replace(found, passed=(ticket.number, proposal.move, before))]
         return None
 
     def _weighed(self, ticket: Ticket, proposal: Proposal) -> _Weighed | tuple[Status, str]:

@@ -180,10 +180,10 @@ def newest_ordinal(ledger: Ledger, campaign: str) -> int:
 
 
 def add_session(ledger: Ledger, session: AgentSession) -> None:
-    """Record what one session of a model cost. No trial changes by it, so it is no change of `Ledger.version`."""
+    """Record what one session of a model cost."""
     names = [field.name for field in fields(session)]
     values = [getattr(session, name) for name in names]
-    ledger.rows.execute(
+    ledger.note(
         f"INSERT INTO agent_session ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})", values
     )
 

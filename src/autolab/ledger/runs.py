@@ -68,7 +68,8 @@ def snapshot(ledger: Ledger) -> Iterator[None]:
     try:
         yield
     finally:
-        ledger.rows.execute("COMMIT")
+        if ledger.rows.in_transaction:  # a failure in between can have ended it, and is the one to tell
+            ledger.rows.execute("COMMIT")
 
 
 def new_runs(ledger: Ledger, campaign: str, known: Container[str]) -> list[Run]:

@@ -97,12 +97,17 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            self._db.execute("COMMIT")
         except BaseException:
             self._trials.clear()
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # some failures of a COMMIT have ended it already
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
         self._written += 1
+
+    def note(self, statement: str, values: Sequence[Any]) -> None:
+        """One statement that says nothing of trials, claims or promotions, by itself: no change of `version`."""
+        self._db.execute(statement, values)
 
     def _ensure_schema(self) -> None:
         if self._schema() is None:
@@ -211,7 +216,8 @@ class Ledger:
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def version(self) -> tuple[int, int]:
-        """Changes whenever trials, claims, measurements or promotions are written, by whichever process."""
+        """Changes with every transaction that was written, by whichever process: with all that decides what a proposal
+        repeats. Not with a `note` of this process."""
         return self.changes(), self._written
 
     # programs -----------------------------------------------------------------------------------
@@ -693,9 +699,9 @@ def _no_room(path: Path) -> bool:
 
 def ledger_problem(error: Exception, path: Path) -> LabError:
     """What a failure of SQLite or the file system means to a user."""
-    text = (
-        (error.strerror or "") if isinstance(error, OSError) else str(error)
-    )  # an OSError's text holds paths
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without the path, which can hold any word
+        text = error.strerror
     if "full" in text or getattr(error, "errno", None) == 28 or ("I/O error" in text and _no_room(path)):
         return LabError(
             "the disk is full", where=str(path), mend="free some space and run again; nothing was lost"
