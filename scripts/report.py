@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 
 import _bridge
 
@@ -12,6 +13,7 @@ _bridge.forward_if_confined()
 import _lab
 from _lab import Answer
 
+from autolab.campaign.lock import works_on
 from autolab.report.morning import LIMIT, morning, write_morning
 
 
@@ -27,13 +29,19 @@ def parser() -> _lab.Parser:
 def run(arguments: argparse.Namespace) -> Answer:
     """Print the report, and write it if asked to."""
     with _lab.open_lab(arguments) as lab:
-        text = morning(lab.ledger, lab.campaign.id)
+        now, alive = time.time(), works_on(lab.root, lab.ledger, lab.campaign.id)
+        path = None
+        if arguments.write:
+            path = write_morning(lab.ledger, lab.campaign.id, lab.root, now=now, alive=alive)
+            text = path.read_text(encoding="utf-8")  # what was written, not what is there by now
+        else:
+            text = morning(lab.ledger, lab.campaign.id, now=now, alive=alive)
         data = {"campaign": lab.campaign.id, "report": text}
         arguments.chars = max(arguments.chars, LIMIT + 500)
-        if not arguments.write:
+        if path is None:
             return Answer(f"{lab.campaign.id}, {len(text.encode())} bytes; --write keeps it", text, data)
-        path = str(write_morning(lab.ledger, lab.campaign.id, lab.root).relative_to(lab.root))
-        return Answer(f"wrote {path}", text, data | {"path": path})
+        name = str(path.relative_to(lab.root))
+        return Answer(f"wrote {name}", text, data | {"path": name})
 
 
 if __name__ == "__main__":

@@ -292,7 +292,7 @@ def test_the_report_says_first_whether_it_got_better_and_quotes_agents_harmlessl
     head = written.splitlines()[2]
     assert re.match(
         r"\*\*loss 1\.40\d* → 1\.00\d* \[[\d.]+, [\d.]+\], confirmed at 95 %, \d+ trials, .*, \$0\.00\.\*\*"
-        r" The master's score is from \d+ runs; 1 promotion; campaign running; ",
+        r" The master's score is from \d+ runs; 1 promotion; campaign interrupted; ",
         head,
     )
     for part in ("What changed", "Look at this", "by surface", "by role", "Cost by role", "Sources"):

@@ -40,6 +40,7 @@ from autolab.ledger.store import Ledger
 from autolab.ledger.views import TABLE, master_record, read_table, write_views
 from autolab.program.hashing import program_id
 from autolab.report.morning import morning
+from autolab.report.overview import last_event
 
 pytestmark = pytest.mark.hub
 
@@ -184,7 +185,8 @@ def test_a_lab_goes_on_as_if_nothing_had_come(tmp_path: Path) -> None:
             name = here.campaign().id
             return [
                 [campaign.id for campaign in here.campaigns()], here.count(), here.find_trial("master").id,
-                lineage_slice(here, name), morning(here, name), here.find_trial("2").id,
+                lineage_slice(here, name), morning(here, name, now=last_event(here, name), alive=True),
+                here.find_trial("2").id,
             ]  # fmt: skip
 
         before = sight()

@@ -107,7 +107,7 @@ def test_the_lineage_names_surfaces_and_the_master_and_counts_generations(
 
 def test_the_slots_say_how_busy_they_were_and_how_long_trials_waited(usual: dict[str, list[str]]) -> None:
     words = usual["slots"]
-    assert "3 slots, 83 % busy; a trial waited 12.5 s (median)" in words
+    assert "3 slots, 83 % busy; a trial waited 12 s (median)" in words
     assert {"slot 0", "slot 1", "slot 2", "queue", "training", "evaluation", "no score", "not ended yet"} <= {
         *words
     }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from autolab.lab import Lab
 from autolab.ledger.jobs import note_job, reserve
 from autolab.ledger.lineage import lineage_slice
 from autolab.ledger.masters import master_now, states, steps
-from autolab.ledger.records import Verdict
+from autolab.ledger.records import Status, Verdict
 from autolab.ledger.views import MASTER, TABLE, master_record, write_views
 from autolab.report.figures import staircase
 from autolab.report.morning import morning
@@ -102,7 +103,7 @@ def test_a_promotion_by_hand_counts_whatever_the_trial_ended_as(tmp_path: Path) 
     lab = the_story(tmp_path / "toy")
     promoted(lab, 4, "improvement", 0.01)
     assert states(steps(lab.ledger, lab.campaign.id))[4] == "confirmed"
-    assert "Promising" not in morning(lab.ledger, lab.campaign.id)
+    assert "Promising" not in morning(lab.ledger, lab.campaign.id, now=time.time(), alive=True)
     assert "0004  confirmed" in told(lab, "trials")
 
 
@@ -213,7 +214,7 @@ def test_plain_output_fits_a_terminal(story: Lab, words: str) -> None:
 
 
 def test_the_report_says_what_was_promoted_what_was_taken_back_and_what_is_promising(story: Lab) -> None:
-    text = morning(story.ledger, story.campaign.id)
+    text = morning(story.ledger, story.campaign.id, now=time.time(), alive=True)
     assert "**loss 1.400 → 1.301 [1.299, 1.303], simplification at 95 %, after 1 demotion, 5 trials, " in text
     assert "The master's score is from 26 runs; 3 promotions, 1 demotion; campaign running;" in text
     assert "1 promotion was taken back, the last one: `" in text
@@ -264,7 +265,7 @@ def test_nobody_who_searches_sees_a_score_on_the_sealed_split(story: Lab) -> Non
     """Neither what agents may read, nor what goes to other labs."""
     seen = [
         lineage_slice(story.ledger, story.campaign.id, limit=50_000),
-        morning(story.ledger, story.campaign.id, limit=50_000),
+        morning(story.ledger, story.campaign.id, now=time.time(), alive=True, limit=50_000),
         (story.root / MASTER).read_text(),
         (story.root / TABLE).read_text(),
     ]
@@ -294,10 +295,13 @@ def test_a_look_at_the_sealed_split_is_announced_without_its_score(
     story: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
     look = next(m for m in story.ledger.measurements(2) if m.stage == "certify")
+    look = look.replace(cause=f"sealed_loss {SEALED}", curve=((0.5, SEALED),))
     for json_lines in (False, True):
-        Reporter(story, Limits(), json_lines=json_lines).heed(Event("measured", None, look))
+        for seen in (look, look.replace(status=Status.CRASH, score=None)):
+            Reporter(story, Limits(), json_lines=json_lines).heed(Event("measured", None, seen))
     said = capsys.readouterr().out
-    assert "looked at the sealed split" in said and str(SEALED) not in said
+    assert "looked at the sealed split:" not in said.splitlines()[0]
+    assert "looked at the sealed split: crash" in said and str(SEALED) not in said
 
 
 def test_agents_may_not_read_the_log_of_a_job_that_measures_the_sealed_split(tmp_path: Path) -> None:

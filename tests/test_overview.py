@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import math
-import sqlite3
 import statistics
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import TASK, write_toy
-from generated import HOSTILE_FILE, SEALED, SHIFT, generate
+from generated import HOSTILE_FILE, SEALED, generate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from masters import ended, looked, measured, opened, promoted, stands, the_story
+from nights import Night, a_night, concern, kinds, seen, with_a_baseline
 from publishing import finish, finish_one, results
 from scripted import start
 
@@ -31,10 +31,10 @@ from autolab.ledger.jobs import costs, note_job, reserve
 from autolab.ledger.masters import DEMOTED, outcome, states, steps
 from autolab.ledger.records import AgentSession, Measurement, Proposal, Status, Verdict
 from autolab.ledger.store import Ledger
+from autolab.ledger.views import TABLE, write_views
 from autolab.program.difference import named
 from autolab.report.morning import LIMIT, morning
 from autolab.report.overview import (
-    Concern,
     Mark,
     Overview,
     Reader,
@@ -44,61 +44,22 @@ from autolab.report.overview import (
     overview,
     requote,
 )
-from autolab.report.overview.slots import MOST_POINTS, _thinned, idle_while_waiting
+from autolab.report.overview.slots import MOST_POINTS, _thinned
 from autolab.report.overview.words import decimals, duration, number, percent, quote
 from autolab.task import Edit
-
-
-@dataclass
-class Night:
-    """A generated campaign, its overview, and its database for questions of one's own."""
-
-    ledger: Ledger
-    campaign: str
-    view: Overview
-    db: sqlite3.Connection
-
-    def ask(self, question: str, *values: Any) -> list[sqlite3.Row]:
-        return self.db.execute(question, values).fetchall()
-
-    def runs(self, trial: int) -> list[dict[str, Any]]:
-        rows = self.ask("SELECT * FROM measurement WHERE trial = ? AND status IS NOT NULL", trial)
-        return [{**json.loads(row["record"]), **dict(row)} for row in rows]
 
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
     """200 trials of agents that write what breaks pages; tests only read it."""
-    path, campaign = generate(tmp_path_factory.mktemp("night") / "lab", trials=200, seed=3, hostile=True)
-    db = sqlite3.connect(path)
-    db.row_factory = sqlite3.Row
-    with Ledger(path) as ledger:
-        view = overview(ledger, campaign, now=last_event(ledger, campaign), alive=True)
-        yield Night(ledger, campaign, view, db)
-    db.close()
-
-
-def seen(lab: Lab, *, alive: bool = True, later: float = 0.0) -> Overview:
-    name = lab.campaign.id
-    return overview(lab.ledger, name, now=last_event(lab.ledger, name) + later, alive=alive)
-
-
-def concern(view: Overview, kind: str) -> Concern:
-    (found,) = [one for one in view.concerns if one.kind == kind]
-    return found
-
-
-def kinds(view: Overview) -> set[str]:
-    return {one.kind for one in view.concerns}
+    with a_night(tmp_path_factory.mktemp("night")) as made:
+        yield made
 
 
 @pytest.fixture
 def fresh(toy: Path) -> Lab:
     """A lab whose baseline was measured, and is the master."""
-    lab = start(toy)
-    ended(lab, next(lab.ledger.sequence(lab.campaign.id)), Verdict.CONFIRMED, 1.4, 0.0)
-    promoted(lab, 1, "baseline")
-    return lab
+    return with_a_baseline(toy)
 
 
 # every field is the ledger's ----------------------------------------------------------------------------
@@ -114,12 +75,29 @@ def test_every_trial_is_a_mark_with_the_ledgers_own_numbers(night: Night) -> Non
         assert (mark.low, mark.high) == (row["score_low"], row["score_high"])
         assert mark.status == (row["status"] or "") and mark.hypothesis == proposal.get("hypothesis", "")
         runs = night.runs(row["number"])
-        assert mark.measurements == len(runs) and mark.tokens == proposal.get("tokens", 0)
-        assert mark.train_seconds == pytest.approx(sum(run["train_seconds"] for run in runs))
+        assert mark.tokens == proposal.get("tokens", 0)
+        judged = [run for run in runs if run["stage"] in ("screen", "replicate", "confirm")]
+        assert mark.measurements == len(judged)
+        assert mark.train_seconds == pytest.approx(sum(run["train_seconds"] for run in judged))
+        assert mark.peak_memory_mb == max((run["peak_memory_mb"] for run in judged), default=0)
         assert mark.eval_seconds == pytest.approx(sum(run["eval_seconds"] for run in runs))
-        assert mark.peak_memory_mb == max((run["peak_memory_mb"] for run in runs), default=0)
+        slots = sum(run["train_seconds"] + run["eval_seconds"] for run in runs)
+        assert mark.slot_seconds == pytest.approx(slots)
         spent = proposal.get("cost_usd", 0.0) + sum(run["cost_usd"] for run in runs)
         assert mark.dollars == pytest.approx(spent)
+
+
+def test_a_mark_has_the_numbers_of_the_table(tmp_path: Path) -> None:
+    """A master's too, which was measured again and again since: in turn with candidates, and for the sealed split."""
+    lab = the_story(tmp_path / "toy")
+    write_views(lab.ledger, lab.root, rebuild=True)
+    with (lab.root / TABLE).open(encoding="utf-8", newline="") as file:
+        rows = {row["trial_id"]: row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
+    for mark in seen(lab).marks:
+        assert str(mark.measurements) == rows[mark.id]["measurements"]
+        assert mark.train_seconds == float(rows[mark.id]["train_seconds"])
+        assert mark.peak_memory_mb == float(rows[mark.id]["peak_memory_mb"])
+    assert seen(lab).marks[2].measurements == 3 < len(lab.ledger.measurements(3))
 
 
 def test_a_mark_has_its_place_its_parent_and_its_generation(night: Night) -> None:
@@ -181,9 +159,7 @@ def test_the_headline_adds_up(night: Night) -> None:
     assert (told.trials, told.tokens) == (row["n"] - 1, spent["t"])
     assert told.dollars == costs(night.ledger, night.campaign)[0]
     assert told.seconds == pytest.approx(night.view.now - night.view.began) and night.view.now >= row["last"]
-    assert told.compute_hours == pytest.approx(
-        sum(m.train_seconds + m.eval_seconds for m in night.view.marks) / 3600
-    )
+    assert told.compute_hours == pytest.approx(sum(m.slot_seconds for m in night.view.marks) / 3600)
     assert told.under_way == len(night.view.under_way)
     (standing,) = night.ask("SELECT * FROM standing")
     assert (told.score, told.low, told.high) == (standing["score"], standing["low"], standing["high"])
@@ -314,7 +290,7 @@ def test_groups_add_up_to_the_whole(night: Night) -> None:
         assert sum(group.dollars for group in groups) == pytest.approx(
             sum(mark.dollars for mark in candidates)
         )
-        hours = sum(mark.train_seconds + mark.eval_seconds for mark in candidates) / 3600
+        hours = sum(mark.slot_seconds for mark in candidates) / 3600
         assert sum(group.compute_hours for group in groups) == pytest.approx(hours)
 
 
@@ -598,7 +574,7 @@ def test_a_campaign_of_another_lab(tmp_path: Path) -> None:
             len(list(details(ours, name))) == 4
             and "+x = 2" in detail(ours, ours.find_trial(view.marks[1].id).number).patch
         )
-        assert name in morning(ours, name)
+        assert name in morning(ours, name, now=last_event(ours, name), alive=False)
 
 
 def test_higher_can_be_better(tmp_path: Path) -> None:
@@ -606,185 +582,6 @@ def test_higher_can_be_better(tmp_path: Path) -> None:
     ended(lab, next(lab.ledger.sequence(lab.campaign.id)), Verdict.CONFIRMED, 1.4, 0.0)
     promoted(lab, 1, "baseline")
     assert seen(lab).direction == "maximize"
-
-
-# what needs a person ------------------------------------------------------------------------------------
-
-
-def test_concerns_come_with_the_gravest_first_and_in_the_same_order(night: Night) -> None:
-    levels = [one.level for one in night.view.concerns]
-    assert levels == sorted(levels, key=("error", "warning", "info").index)
-    assert (
-        overview(night.ledger, night.campaign, now=night.view.now, alive=True).concerns == night.view.concerns
-    )
-    ordinals = {mark.id: mark for mark in night.view.marks}
-    assert all(trial in ordinals for one in night.view.concerns for trial in one.trials)
-
-
-def test_quotes_are_plain_text_between_marks_of_their_own(night: Night) -> None:
-    for one in night.view.concerns:
-        assert one.text.isprintable() and one.text.count("“") == one.text.count("”")
-        bare = requote(one.text, lambda words: "")
-        assert not any(sign in bare for sign in "<>{}`|\x1b“”")
-
-
-def test_failures_of_one_cause_are_one_concern(fresh: Lab) -> None:
-    for n in range(4):
-        note = f"shape [{n}, 8] is invalid" if n < 3 else "another one"
-        fresh.ledger.finish_trial(opened(fresh, "x", f"0.6{n}").number, Status.CRASH, note=note)
-    view = seen(fresh)
-    cluster = concern(view, "crash_cluster")
-    assert cluster.text == "3 × crash: “shape [2, 8] is invalid”" and cluster.level == "warning"
-    assert cluster.trials == tuple(fresh.ledger.trial_id(n) for n in (4, 3, 2))
-    assert concern(view, "failures").text == "1 more trial failed, the last one by crash: “another one”"
-
-
-def test_rules_that_were_broken_are_an_error(fresh: Lab) -> None:
-    fresh.ledger.finish_trial(
-        opened(fresh, "x", "0.6").number, Status.TAMPERED, note="evaluate.py was changed"
-    )
-    found = concern(seen(fresh), "tampering")
-    assert (found.level, found.trials) == ("error", (fresh.ledger.trial_id(2),))
-
-
-def test_repeats_are_a_warning_when_they_are_many(fresh: Lab) -> None:
-    for n in range(12):
-        status = Status.DUPLICATE if n < 2 else Status.PROPOSAL_FAILED if n < 3 else Status.INFRA_ERROR
-        note = "abandoned: its lease ran out" if n == 2 else ""
-        fresh.ledger.finish_trial(opened(fresh, "x", f"0.{60 + n}1").number, status, note=note)
-    view = seen(fresh)
-    assert concern(view, "duplicates").text == "2 of 12 trials (17 %) repeated earlier ones"
-    assert concern(view, "duplicates").level == "info" and concern(view, "infra").level == "warning"
-    assert len(concern(view, "abandoned").trials) == 1 and "proposals" not in kinds(view)
-
-
-def test_a_measurement_that_runs_far_too_long_hangs(fresh: Lab) -> None:
-    trial = opened(fresh, "slow", "0.6")
-    fresh.ledger.start_measurement(fresh.needed(trial, "screen"))
-    assert "hung" not in kinds(seen(fresh)) and "hung" not in kinds(seen(fresh, alive=False, later=9999))
-    found = concern(seen(fresh, later=9999), "hung")
-    assert found.level == "error" and found.trials == (trial.id,) and "2.8 h" in found.text
-
-
-def test_a_job_that_runs_far_too_long_hangs(night: Night) -> None:
-    found = concern(night.view, "hung")
-    assert "“job-hung”" in found.text and found.mend == "autolab jobs cancel job-hung"
-
-
-def test_hosts_that_score_differently_are_told(night: Night) -> None:
-    found = concern(night.view, "host_shift")
-    gap = abs(float(found.text.split(" scores ")[1].split()[0]))
-    assert gap == pytest.approx(SHIFT, rel=0.15)
-
-
-def test_a_budget_is_told_before_it_is_used_up(fresh: Lab) -> None:
-    def with_budget(**config: Any) -> Overview:
-        fresh.ledger.set_campaign(fresh.campaign.id, config={**fresh.campaign.config, **config})
-        return seen(fresh)
-
-    for n in range(8):
-        fresh.ledger.finish_trial(opened(fresh, "x", f"0.6{n}").number, Status.INFRA_ERROR)
-    add_session(fresh.ledger, AgentSession(fresh.campaign.id, 2, "worker", "a", "m", cost_usd=4.5, at=1.0))
-    assert "budget" not in kinds(with_budget(serving={"trials": 11}, max_usd=6))
-    assert (
-        concern(with_budget(serving={"trials": 10}, max_usd=6), "budget").text
-        == "8 of 10 trials are used (80 %)"
-    )
-    used = concern(with_budget(serving={"trials": 8}, max_usd=6), "budget")
-    assert (used.level, used.text) == ("warning", "The budget of 8 trials is used up")
-    assert concern(with_budget(serving=None, max_usd=5), "budget").text == "$4.50 of $5.00 are spent (90 %)"
-
-
-def test_a_master_is_stale_by_the_campaigns_own_pace(fresh: Lab) -> None:
-    def fail(count: int) -> None:
-        with fresh.ledger.transaction():
-            for _ in range(count):
-                ticket = fresh.reserve(role="worker", agent="a")
-                fresh.ledger.finish_trial(ticket.number, Status.PROPOSAL_FAILED)
-
-    fail(30)
-    ended(fresh, opened(fresh, "better", "0.6"), Verdict.CONFIRMED, 1.3, 0.1)
-    promoted(fresh, 32, "improvement", 0.1)
-    fail(62)
-    assert "stale_master" not in kinds(seen(fresh))
-    fail(1)
-    found = concern(seen(fresh), "stale_master")
-    assert found.text.startswith("No promotion for 63 trials and ")
-    assert found.text.endswith("; the longest wait before was 31 trials")
-
-
-def test_wins_that_are_not_shown_name_the_command_for_the_best(fresh: Lab) -> None:
-    for rate, gain in (("0.6", 0.01), ("0.7", 0.02), ("0.8", 0.005)):
-        ended(fresh, opened(fresh, "near", rate), Verdict.PROVISIONAL, 1.4 - gain, gain)
-    found = concern(seen(fresh), "unconfirmed")
-    assert found.mend == f"autolab confirm {fresh.ledger.trial_id(3)}" and len(found.trials) == 3
-    assert found.text.endswith("the best of them by 0.02")
-
-
-def test_who_should_be_at_work_and_is_not(fresh: Lab) -> None:
-    opened(fresh, "waits", "0.6")
-    assert kinds(seen(fresh)) == set()
-    view = seen(fresh, alive=False)
-    assert view.state == "interrupted" and kinds(view) == {"interrupted"}
-    fresh.ledger.set_campaign(fresh.campaign.id, state="finished")
-    assert concern(seen(fresh, alive=False), "waiting").mend == "autolab serve"
-
-
-def test_sessions_without_an_answer_are_counted_by_their_ends(fresh: Lab) -> None:
-    for end in ("timeout", "answered", "died", "timeout"):
-        add_session(fresh.ledger, AgentSession(fresh.campaign.id, None, "worker", "a", "m", outcome=end))
-    found = concern(seen(fresh), "sessions")
-    assert found.text == "3 of 4 sessions of models did not end in an answer: 1 “died”, 2 “timeout”"
-    assert found.level == "warning"
-
-
-def test_slots_that_idle_while_trials_wait_are_told(night: Night) -> None:
-    shown = night.view.slots
-    begin, end = shown.spans[0].begin, max(span.end for span in shown.spans)
-    times = ((begin, begin + 10), (begin + 15, begin + 20), (end - 10, end))  # five seconds are no idleness
-    gap = dataclasses.replace(
-        shown,
-        spans=tuple(dataclasses.replace(shown.spans[0], begin=one, end=other) for one, other in times),
-        queue=((begin, 2), (begin + 100, 0)),
-        lanes=("slot 0", "slot 1", "slot 2"),
-    )
-    assert idle_while_waiting(gap) == pytest.approx(2 * 20 + 2 * 80)
-    assert idle_while_waiting(dataclasses.replace(gap, queue=())) == 0
-
-
-def test_a_slot_that_idled_while_a_trial_waited_is_a_concern(fresh: Lab) -> None:
-    trial = opened(fresh, "waits", "0.6")
-    for n, (of, late) in enumerate(((1, 0.0), (trial.number, 700.0))):
-        begin = trial.created_at + late
-        of_it = Measurement(f"x-{n}", of, "again-screen", seed=1, eval_seed=1, status=Status.OK, score=1.0)
-        fresh.ledger.finish_measurement(
-            of_it.replace(started_at=begin, finished_at=begin + 10, train_seconds=9.0)
-        )
-    found = concern(seen(fresh), "idle")
-    assert found.text == "Slots stood idle for 12 min (97 % of their time) while trials waited for one"
-
-
-def test_many_looks_at_the_sealed_split_wear_it_out(tmp_path: Path) -> None:
-    lab = the_story(tmp_path / "toy")
-    assert "sealed" not in kinds(seen(lab))
-    for n in range(1, 20):
-        measured(lab, 2, "certify", 7.0, n)
-    found = concern(seen(lab), "sealed")
-    assert found.text.startswith("21 looks at the sealed split, 21 of them by hand") and "7" not in found.text
-    assert set(found.trials) == {lab.ledger.trial_id(n) for n in (1, 2)}
-
-
-def test_idle_slots_by_brute_force(night: Night) -> None:
-    shown, step = night.view.slots, 2.0
-    begin, end = shown.spans[0].begin, max(span.end for span in shown.spans)
-    total, at = 0.0, begin + step / 2
-    points = [*shown.queue, (math.inf, 0)]
-    while at < end:
-        busy = sum(span.begin <= at < span.end for span in shown.spans)
-        waiting = next((n for (since, n), (until, _) in pairwise(points) if since <= at < until), 0)
-        total += step * max(0, min(len(shown.lanes) - busy, waiting))
-        at += step
-    assert idle_while_waiting(shown) == pytest.approx(total, abs=0.02 * (end - begin))
 
 
 # words --------------------------------------------------------------------------------------------------
@@ -819,8 +616,27 @@ def test_numbers_show_as_much_as_is_known() -> None:
 # the morning report -------------------------------------------------------------------------------------
 
 
+def told_in_the_morning(night: Night, limit: int = LIMIT) -> str:
+    now = last_event(night.ledger, night.campaign)
+    return morning(night.ledger, night.campaign, now=now, alive=True, limit=limit)
+
+
+@pytest.mark.parametrize(("alive", "kind"), [(True, "hung"), (False, "interrupted")])
+def test_the_morning_report_says_who_is_at_work_now(fresh: Lab, alive: bool, kind: str) -> None:
+    """Whatever the campaign calls itself: who was killed could not change it any more."""
+    number = opened(fresh, "long", "0.6").number
+    fresh.ledger.start_measurement(Measurement("m-1", number, "screen", seed=1, eval_seed=2))
+    name = fresh.campaign.id
+    now = last_event(fresh.ledger, name) + 86_400
+    text = morning(fresh.ledger, name, now=now, alive=alive)
+    assert ("although it is called" in text, "would be long" in text) == (not alive, alive)
+    assert f"campaign {'running' if alive else 'interrupted'};" in text
+    told = {one.kind for one in overview(fresh.ledger, name, now=now, alive=alive).concerns}
+    assert {"hung", "interrupted"} & told == {kind}
+
+
 def test_the_morning_report_says_what_the_overview_says(night: Night) -> None:
-    text = morning(night.ledger, night.campaign, limit=200_000)
+    text = told_in_the_morning(night, limit=200_000)
     at_the_end = overview(
         night.ledger, night.campaign, now=last_event(night.ledger, night.campaign), alive=True
     )
@@ -834,13 +650,13 @@ def test_the_morning_report_says_what_the_overview_says(night: Night) -> None:
 
 
 def test_the_morning_report_fits_and_is_the_same_again(night: Night) -> None:
-    text = morning(night.ledger, night.campaign)
-    assert text == morning(night.ledger, night.campaign)
+    text = told_in_the_morning(night)
+    assert text == told_in_the_morning(night)
     assert LIMIT // 2 < len(text.encode()) <= LIMIT
 
 
 def test_no_markup_of_agents_has_an_effect_in_the_morning_report(night: Night) -> None:
-    text = morning(night.ledger, night.campaign, limit=200_000)
+    text = told_in_the_morning(night, limit=200_000)
     assert all(c == "\n" or c.isprintable() for c in text)
     for line in text.splitlines():
         outside = "".join(line.split("`")[::2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,10 +25,13 @@ from autolab.cli.publish import publish
 from autolab.errors import LabError
 from autolab.hub.connection import connect
 from autolab.hub.results.publish import merge_tables, push
-from autolab.ledger.records import Status
+from autolab.ledger.records import Proposal, Status, Trial
+from autolab.ledger.store import Ledger
 from autolab.ledger.views import HEADER, MASTER, TABLE, read_table
-from autolab.report.overview import Concern, details, overview
+from autolab.report.overview import Concern, details, overview, quote
+from autolab.report.page.details import unpacked
 from autolab.report.published import published, published_detail, to_publish
+from autolab.task import Edit
 
 pytestmark = pytest.mark.hub
 
@@ -180,11 +184,69 @@ def test_what_is_published_of_a_campaign_names_no_host_and_holds_no_log(lab: Pat
     assert (shown.runs[0].host, shown.runs[0].log) == ("", "") and shown.patch == detail.patch
     assert "of this machine" not in page and '"here"' not in page
     lanes = replace(own.slots, lanes=("gpu-7, slot 0", "gpu-8, slot 0"))
-    told = Concern("hung", "warning", "0002 has run for 9 h on gpu-8, slot 0", (), "")
+    told = Concern("hung", "warning", f"0002 has run for 9 h on {quote('gpu-8, slot 0')}", (), "")
     other = Concern("budget", "info", "the budget is used up", (), "")
     shift = Concern("host_shift", "warning", "a host scores higher", (), "")
     safe = published(replace(own, slots=lanes, concerns=(told, other, shift)))
-    assert safe.slots.lanes == ("slot 0", "slot 1") and safe.concerns == (other,)
+    assert safe.slots.lanes == ("slot 0", "slot 1")
+    assert safe.concerns == (replace(told, text="0002 has run for 9 h on “slot 1”"), other)
+
+
+def test_a_host_with_a_short_name_hides_no_concern(lab: Path) -> None:
+    with results(lab) as ledger:
+        finish(ledger, 1)
+        own = overview(ledger, ledger.campaign().id, now=0.0, alive=False)
+    lanes = replace(own.slots, lanes=("a, slot 0", "node, slot 0", "slot 0"))
+    grave = Concern("baseline", "error", "The baseline failed (crash): “a node is not a leaf”", (), "")
+    told = Concern("hung", "error", "a-1 has run for 9 h on “slot 0”, “a, slot 0”", (), "")
+    safe = published(replace(own, slots=lanes, concerns=(grave, told)))
+    assert [one.text for one in safe.concerns] == [grave.text, "a-1 has run for 9 h on “slot 2”, “slot 0”"]
+
+
+def proposed(ledger: Ledger, rationale: str, hypothesis: str = "a wider layer") -> Trial:
+    """A trial that waits to be measured."""
+    master = ledger.newest_promotion(ledger.campaign().id)
+    assert master is not None
+    opened = ledger.open_trial(
+        ledger.campaign().id, role="worker", agent="w", surface="",
+        parent_program=master.program, parent_trial=master.trial,
+    )  # fmt: skip
+    edit = Edit(path="a.py", search="x = 1", replace="x = 2")
+    proposal = Proposal(hypothesis, (edit,), rationale=rationale)
+    ledger.queue_trial(opened.number, {"a.py": "x = 2\n"}, proposal)
+    return opened
+
+
+def packed(page: str) -> str:
+    """Everything that opened rows show, of a whole page."""
+    return json.dumps([unpacked(piece) for piece in re.findall(r'id="details-[0-9]+">([^<]*)<', page)])
+
+
+def test_nothing_goes_out_of_what_an_unfinished_trial_means(lab: Path) -> None:
+    with results(lab) as ledger:
+        finish(ledger, 2)
+        queued = proposed(ledger, f"it is said that {OPENAI_LIKE}")
+        view, page = to_publish(ledger, ledger.campaign().id, alive=True)
+    assert queued.id in {mark.id for mark in view.marks}
+    assert "x = 2" in packed(page) and OPENAI_LIKE not in packed(page) and "it is said" not in packed(page)
+
+
+def test_a_secret_in_a_finished_trial_is_found_before_it_is_packed(lab: Path) -> None:
+    with results(lab) as ledger:
+        finish(ledger, 2)
+        bad = proposed(ledger, f"it is said that\n{OPENAI_LIKE}")
+        ledger.finish_trial(bad.number, Status.CRASH, note="it broke")
+        with pytest.raises(LabError, match=rf"report.html \(trial {bad.id}\).*OpenAI") as refused:
+            to_publish(ledger, ledger.campaign().id, alive=False)
+    assert OPENAI_LIKE not in str(refused.value)
+
+
+def test_a_secret_in_a_headline_of_an_unfinished_trial_is_found(lab: Path) -> None:
+    with results(lab) as ledger:
+        finish(ledger, 2)
+        proposed(ledger, "", hypothesis=f"wider:\n{OPENAI_LIKE}")
+        with pytest.raises(LabError, match=r"report.html \(overview\)"):
+            to_publish(ledger, ledger.campaign().id, alive=False)
 
 
 # many labs --------------------------------------------------------------------------------------------

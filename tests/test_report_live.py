@@ -26,11 +26,14 @@ from hypothesis import strategies as st
 from overviews import campaign
 from publishing import finish, finish_one, results
 
-from autolab.campaign.lock import only_one
+from autolab.campaign.lock import only_one, works_on
+from autolab.cli.figures import figures
+from autolab.cli.read import status as status_command
 from autolab.cli.report import report, served
 from autolab.errors import LabError
 from autolab.lab import open_lab
 from autolab.ledger.records import Status
+from autolab.ledger.store import Ledger
 from autolab.report.live import Lab, delta, server, watching
 from autolab.report.live.changes import sharing
 from autolab.report.live.server import Server, serving
@@ -76,13 +79,13 @@ class Made:
         self.view, self.fresh = view, True
 
     def changed(self) -> bool:
-        self.free.wait(10)
+        self.free.wait(60)
         if self.error is not None:
             raise self.error
         return self.fresh
 
     def read(self, now: float, alive: bool) -> Overview:
-        self.free.wait(10)
+        self.free.wait(60)
         if self.error is not None:
             raise self.error
         self.fresh = False
@@ -136,10 +139,10 @@ def as_page(view: Overview) -> dict[str, Any]:
 
 
 def run(lab: Lab, act: Callable[[ClientSession, str, Server], Awaitable[Any]]) -> Any:
-    """Let a client use a server that really listens, for at most ten seconds."""
+    """Let a client use a server that really listens, for at most a minute."""
 
     async def use() -> Any:
-        async with asyncio.timeout(10), serving(lab, 0) as its, ClientSession(its.address) as http:
+        async with asyncio.timeout(60), serving(lab, 0) as its, ClientSession(its.address) as http:
             return await act(http, its.address.rstrip("/"), its)
 
     return asyncio.run(use())
@@ -276,10 +279,15 @@ def test_signs_of_life_come_while_nothing_happens(made: Made, root: Path) -> Non
     run(served(root, ""), watch)
 
 
+def waits_for_somebody(its: Server) -> bool:
+    """Whether nothing is looked at, and nothing will be before somebody watches."""
+    return bool(its._somebody._waiters)
+
+
 def test_while_nobody_watches_nothing_is_read(root: Path) -> None:
     looks: list[bool] = []
 
-    def looked() -> bool:
+    def looked(ledger: Ledger) -> bool:
         looks.append(False)
         return False
 
@@ -288,18 +296,23 @@ def test_while_nobody_watches_nothing_is_read(root: Path) -> None:
             await Page(stream).event()
             await until(lambda: len(looks) > 3)
         await until(lambda: its.watching == 0)
-        await asyncio.sleep(0.05)  # the look that was under way
+        await until(lambda: waits_for_somebody(its))  # the look that was under way has ended
         before = len(looks)
-        await asyncio.sleep(0.2)
-        assert len(looks) == before
+        for _ in range(20):  # as often as it may, and until whatever was begun has ended
+            await asyncio.sleep(0.01)
+            await its.watcher._aside.call(lambda: None)
+        assert len(looks) == before and waits_for_somebody(its)
 
     with open_lab(root) as ledger:
         lab = served(root, ledger.campaign().id)
     run(replace(lab, alive=looked), watch)
 
 
-def test_who_is_slow_keeps_nothing_in_memory_and_still_gets_to_the_end(made: Made, root: Path) -> None:
+def test_who_is_slow_keeps_nothing_in_memory_and_still_gets_to_the_end(
+    made: Made, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twenty changes of half a megabyte each; what a slow one has not taken is not kept for it."""
+    sends_little(monkeypatch)
     heavy = replace(made.view.under_way[0], hypothesis="x" * 500_000)
 
     async def watch(http: ClientSession, address: str, its: Server) -> None:
@@ -318,6 +331,20 @@ def test_who_is_slow_keeps_nothing_in_memory_and_still_gets_to_the_end(made: Mad
             assert taken.count(b"event: change") < 15
 
     run(served(root, ""), watch)
+
+
+def sends_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the kernel keep little of what the server sends, however much it may (net.ipv4.tcp_wmem)."""
+    from aiohttp import web
+
+    make = web.TCPSite.start
+
+    async def start(site: web.TCPSite) -> None:
+        await make(site)
+        for its in site._server.sockets:  # type: ignore[union-attr]
+            its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)  # what it accepts has the same
+
+    monkeypatch.setattr(web.TCPSite, "start", start)
 
 
 def narrow(address: str) -> socket.socket:
@@ -449,7 +476,7 @@ def test_the_end_of_a_campaign_is_said(made: Made, root: Path) -> None:
             assert (await page.event("problem"))["text"].endswith("has ended")
             assert page.rest["alive"] is False and page.rest["state"] == "finished"
 
-    run(replace(served(root, ""), alive=lambda: bool(alive)), watch)
+    run(replace(served(root, ""), alive=lambda _: bool(alive)), watch)
 
 
 def test_a_port_that_is_taken_is_one_line_that_says_what_helps(root: Path) -> None:
@@ -631,6 +658,68 @@ def test_the_command_gives_the_overview_to_machines(root: Path) -> None:
     view = json.loads(told.stdout)
     assert view["headline"]["trials"] == 2 and [mark["ordinal"] for mark in view["marks"]] == [0, 1, 2]
     assert not (root / "results").exists()
+
+
+@pytest.fixture
+def two(root: Path) -> tuple[str, str]:
+    """A campaign that was interrupted, and a newer one."""
+    with open_lab(root) as ledger:
+        old = ledger.campaign()
+        ledger.create_campaign(name="d", task="toy", key="k", config=old.config, baseline=old.baseline)
+        return old.id, ledger.campaign().id
+
+
+def test_who_works_on_the_newest_campaign_works_on_no_other(root: Path, two: tuple[str, str]) -> None:
+    def at_work() -> list[bool]:
+        with open_lab(root) as ledger:
+            return [works_on(root, ledger, name) for name in (*two, "of-another-lab")]
+
+    assert at_work() == [False, False, False]
+    with only_one(root):
+        assert at_work() == [False, True, False]
+
+
+def test_an_older_campaign_is_shown_as_it_is_while_a_newer_one_runs(
+    root: Path, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Overview] = []
+
+    def draws(view: Overview, axis: str) -> dict[str, bytes]:
+        drawn.append(view)
+        return {}
+
+    def told(command: Any, name: str) -> Any:
+        words = ["-C", str(root), "--campaign", name, "--json"]
+        return json.loads(CliRunner().invoke(command, words, catch_exceptions=False).stdout)
+
+    async def watch(http: ClientSession, address: str, its: Server) -> None:
+        assert its.watcher.view is not None
+        drawn.append(its.watcher.view)
+
+    monkeypatch.setattr("autolab.cli.figures.pictures", draws)
+    with only_one(root):
+        for name, state in zip(two, ("interrupted", "running"), strict=True):
+            view = told(report, name)
+            assert (view["state"], view["alive"]) == (state, state == "running")
+            assert ("interrupted" in {one["kind"] for one in view["concerns"]}) == (state == "interrupted")
+            assert told(status_command, name)["state"].startswith(state)
+            told(figures, name)
+            run(served(root, name), watch)
+    assert [view.state for view in drawn] == ["interrupted", "interrupted", "running", "running"]
+
+
+def test_the_command_reads_once_and_says_what_it_writes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Overview] = []
+
+    def reads(*words: Any, **more: Any) -> Overview:
+        read.append(replace(overview(*words, **more), state=f"of look {len(read)}"))
+        return read[-1]
+
+    monkeypatch.setattr("autolab.cli.report.overview", reads)
+    monkeypatch.setattr("autolab.report.overview.overview", reads)
+    CliRunner().invoke(report, ["-C", str(root)], catch_exceptions=False)
+    (path,) = root.glob("results/*/report.html")
+    assert len(read) == 1 and '"state":"of look 0"' in path.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -158,6 +158,22 @@ def test_status_names_what_needs_a_person_first(tmp_path: Path) -> None:
     assert "5 of 12 trials failed: `autolab trials --status crash`" in lines
 
 
+def test_status_and_report_mean_the_same_by_failed(tmp_path: Path) -> None:
+    """An early abort is no failure, nor is what the machine lost."""
+    lab = the_story(tmp_path / "toy")
+    ends = [Status.ABORTED, Status.ABORTED, Status.ABORTED, Status.INFRA_ERROR, Status.PROPOSAL_FAILED]
+    for n, status in enumerate([*ends, Status.CRASH, Status.NAN, Status.OOM]):
+        lab.ledger.finish_trial(opened(lab, f"idea {n}", f"0.4{n}").number, status, note=str(status))
+    view = overview(lab.ledger, lab.campaign.id, now=time.time(), alive=False)
+    assert sum(len(one.trials) for one in view.concerns if one.kind in ("failures", "crash_cluster")) == 3
+    assert " failed: `autolab trials" not in told(lab.root, "status")
+    for n in range(6):
+        lab.ledger.finish_trial(opened(lab, f"more {n}", f"0.3{n}").number, Status.TIMEOUT, note="too slow")
+    view = overview(lab.ledger, lab.campaign.id, now=time.time(), alive=False)
+    assert sum(len(one.trials) for one in view.concerns if one.kind in ("failures", "crash_cluster")) == 9
+    assert "9 of 20 trials failed: `autolab trials --status timeout`" in told(lab.root, "status").splitlines()
+
+
 def test_a_task_without_noise_is_not_said_to_have_unknown_noise(tmp_path: Path) -> None:
     lab = write_quick(tmp_path / "quick")
     assert autolab(lab, "run", "--slots", "1", "--trials", "1").returncode == 0

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+import sqlite3
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from masters import the_story
+from masters import promoted, the_story
 from rich.text import Text
 from terminals import TRAIN, Terminal, write_quick
 from test_cli import autolab
@@ -26,6 +27,7 @@ from autolab.cli.live import Reporter
 from autolab.cli.screen import rows_for_view, view
 from autolab.cli.seen import Busy, Seen, Standing, Watch
 from autolab.cli.view import MOST_LINES, View
+from autolab.errors import LabError
 from autolab.ledger.records import Measurement, Status
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -83,7 +85,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_the_master_the_slots_the_queue_and_the_budget_are_shown(ran: Shown) -> None:
     screen = next(s for s in ran.screens if has(s, ("NEW MASTER", "━", "budget")))
     below = screen[max(place for place, line in enumerate(screen) if "NEW MASTER" in line) + 1 :]
-    assert has(below, ("master  loss 1.", "queue   ", " being proposed", " of 900 trials, 60 min left"))
+    assert has(below, ("master  loss 1.", "queue   ", " being proposed", " of 900 trials, 1.0 h left"))
     slots = [line for line in below if re.match(r"(slot )?[01] ", line)]
     assert len(slots) == 2 and any("━" in line for line in slots)
 
@@ -307,6 +309,41 @@ def test_a_terminal_that_is_gone_is_told_to_whoever_speaks_next(monkeypatch: pyt
     asyncio.run(alone())
 
 
+def test_a_view_that_cannot_be_drawn_says_so_once_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, looks = io.StringIO(), 0
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr("autolab.cli.view.PERIOD", 0.001)
+
+    def look() -> Seen:
+        nonlocal looks
+        looks += 1
+        if looks < 4:
+            raise sqlite3.OperationalError("database is locked")
+        if looks == 5:
+            raise LabError("it is gone", mend="put it back")
+        return seen()
+
+    def broken() -> str:
+        raise KeyError("no such thing")
+
+    async def alone() -> None:
+        keep = View(look)
+        keep.start()
+        keep.say("before")
+        keep.outcome("worse", broken)
+        while looks < 8:
+            await asyncio.sleep(0.001)
+        keep.say("after")
+        keep.stop()
+
+    asyncio.run(asyncio.wait_for(alone(), 60))
+    written = screen.getvalue()
+    for text in ("OperationalError: database is locked", "LabError: it is gone", "KeyError: 'no such thing'"):
+        assert written.count(f"the view cannot be drawn now: {text}") == 1
+    assert written.count("before") == written.count("after") == 1
+    assert written.index("database is locked") < written.index(seen().campaign) < written.index("after")
+
+
 def test_what_others_print_goes_to_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(sys, "stdout", screen)
@@ -339,3 +376,5 @@ def test_what_is_seen_agrees_with_the_ledger(tmp_path: Path) -> None:
     assert [(one.slot, one.trial, one.about) for one in now.busy] == [
         (1, lab.ledger.trial_id(3), "as the master")
     ]
+    promoted(lab, 4, "improvement", 0.01)  # by hand: the limit goes by how trials ended
+    assert Watch(lab, Limits(), {}, 2).look().fruitless == 1

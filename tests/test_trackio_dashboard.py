@@ -13,6 +13,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import chromium
@@ -191,6 +192,50 @@ def test_trackio_gets_no_token_to_show_with(directory: Path, monkeypatch: pytest
     monkeypatch.setenv("TRACKIO_SPACE_ID", "alice/lab")
     found = viewer._environment(directory)
     assert not {"HF_TOKEN", "OPENROUTER_API_KEY", "TRACKIO_SPACE_ID"} & set(found)
+
+
+@pytest.mark.parametrize("to_the_hub", [False, True])
+def test_trackio_knows_of_our_environment_only_what_it_needs(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, to_the_hub: bool
+) -> None:
+    """Nobody can name every variable that holds a secret."""
+    secrets = {"DATABASE_URL", "MY_PASSPHRASE", "GITHUB_PAT", "AWS_SESSION", "TRACKIO_WRITE_TOKEN", "X_KEY"}
+    for name in secrets:
+        monkeypatch.setenv(name, "a-secret-value")
+    for name, value in {"HF_TOKEN": "hf_x", "HF_ENDPOINT": "http://127.0.0.1:9", "LC_ALL": "C.UTF-8",
+                        "https_proxy": "http://me:word@127.0.0.1:9", "TRACKIO_THEME": "soft"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    given = told_to_a_child(monkeypatch)
+    with pytest.raises(LabError, match="Trackio ended at once"):
+        if to_the_hub:
+            viewer.sync(directory, "alice/lab", ["a-project"])
+        else:
+            with viewer.shown(directory):
+                pass
+    assert "a-secret-value" not in given.values() and {"PATH", "LC_ALL", "TRACKIO_THEME"} <= set(given)
+    hub = {"HF_TOKEN", "HF_ENDPOINT", "https_proxy"}
+    assert hub & set(given) == (hub if to_the_hub else set())
+
+
+def told_to_a_child(monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...] = ("true",)) -> dict[str, str]:
+    """The environment of the process that is started next, in place of which is this command."""
+    given: dict[str, str] = {}
+    start = subprocess.Popen
+
+    def started(words: list[str], *, env: dict[str, str], **more: Any) -> subprocess.Popen[str]:
+        given.update(env)
+        return start(list(command), env=env, **more)
+
+    monkeypatch.setattr(viewer.subprocess, "Popen", started)  # type: ignore[attr-defined]
+    return given
+
+
+def test_a_trackio_that_does_not_start_is_one_line(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told_to_a_child(monkeypatch, ("sleep", "60"))
+    monkeypatch.setattr(viewer, "START_SECONDS", 0.1)
+    said = r"Trackio did not start within .*see dashboard.log"
+    with pytest.raises(LabError, match=said), viewer.shown(directory):
+        pass
 
 
 @pytest.mark.browser

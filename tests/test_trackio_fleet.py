@@ -10,6 +10,7 @@ from overviews import campaign
 
 from autolab.ledger.records import Campaign, Promotion
 from autolab.report.overview.records import Overview, Slots, Span
+from autolab.report.overview.slots import idle_while_waiting
 from autolab.report.trackio.alarms import Alarm, of_campaign
 from autolab.report.trackio.fleet import rows
 from autolab.report.trackio.trials import Series
@@ -86,6 +87,13 @@ def test_an_idle_slot_while_trials_wait_is_told_once() -> None:
     assert len(found) == 1 and "170 s" in found[0].text
 
 
+def test_moments_between_measurements_are_no_idle_slot() -> None:
+    """The same rule as for the concern: a slot that takes the next trial after a few seconds was not idle."""
+    spans = [(lane, float(at), at + 55.0) for lane in (0, 1) for at in range(0, 600, 60)]
+    view = busy(*spans, queue=((0, 3), (590, 0)))
+    assert "idle" not in alarms(view) and idle_while_waiting(view.slots) == 0
+
+
 def test_a_slot_that_is_idle_for_a_moment_or_without_work_is_no_alert() -> None:
     assert "idle" not in alarms(busy((0, 0, 200), queue=((0, 0), (20, 3), (70, 0))))
     assert "idle" not in alarms(busy((0, 0, 200), queue=()))
@@ -93,6 +101,7 @@ def test_a_slot_that_is_idle_for_a_moment_or_without_work_is_no_alert() -> None:
 
 def test_a_master_that_stands_for_long_is_told_once() -> None:
     assert "stale-master" not in alarms(campaign(40, climbs=0))
+    assert "stale-master" not in alarms(replace(campaign(120, climbs=0), climbs=()))  # there is no master yet
     found = alarms(campaign(120, climbs=0))["stale-master"]
     assert len(found) == 1 and "50 trials" in found[0].text
 

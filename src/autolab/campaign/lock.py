@@ -12,6 +12,7 @@ from pathlib import Path
 
 from autolab.errors import LabError
 from autolab.lab import STATE_DIRECTORY
+from autolab.ledger.store import Ledger
 
 
 @contextlib.contextmanager
@@ -47,6 +48,15 @@ def holder(root: Path) -> str | None:
     """The process id of the campaign that is at work in a directory, or None."""
     found = at_work(root)
     return found[0] if found else None
+
+
+def works_on(root: Path, ledger: Ledger, campaign: str) -> bool:
+    """Whether somebody is at work on this campaign. The lock says only that somebody is at work in the directory, and
+    that is on this lab's newest campaign: older ones are over, and those of other labs are not worked on here."""
+    if holder(root) is None:
+        return False
+    own = ledger.campaigns()
+    return bool(own) and own[-1].id == campaign
 
 
 def at_work(root: Path) -> tuple[str, str] | None:

@@ -168,7 +168,7 @@ class Service:
             raise LabError(
                 f"the baseline failed: {done.status}: {done.note}",
                 where=str(self.lab.root),
-                mend="mend the recipe, then `scripts/lab.py start`",
+                mend="mend the recipe, then `autolab run --new`, or `scripts/lab.py start` for agents",
             )
         if self.limits.patience is not None:
             recent = list(self.lab.ledger.trials(self.lab.campaign.id, last=self.limits.patience))

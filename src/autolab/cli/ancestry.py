@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import click
 
 from autolab.cli.fitting import cut, padded, width
-from autolab.cli.told import counted, gain_text, score_text, shortened, standing_text
+from autolab.cli.told import gain_text, score_text, shortened, standing_text
 from autolab.ledger.masters import BASELINE, DEMOTED, Step, master_now, outcome, way_back
 from autolab.ledger.records import PROMOTED, Trial
 from autolab.ledger.store import Ledger
+from autolab.report.overview.words import counted
 
 SHOWN = 40  # trials of a longer chain, a few of its beginning and the rest of its end
 FIRST = 8

@@ -22,13 +22,13 @@ def steer_campaign(root: Path, state: str, said: str, *, only: str | None = None
     """Ask the campaign that is at work in a lab to go into a state; returns what to tell, which is why not if nobody
     is at work. With `only`, no other campaign than this is asked: raises LabError."""
     from autolab.lab import open_lab
+    from autolab.report.overview.gathered import AT_WORK
 
     with open_lab(root) as ledger:
         campaign = ledger.campaign()
         if only not in (None, campaign.id):
             raise LabError(f"{only} is over", mend=f"the newest campaign here is {campaign.id}")
-        at_work = campaign.state in ("running", "paused", "stopping", "cancelling")
-        if not at_work or holder(ledger.path.parent.parent) is None:
+        if campaign.state not in AT_WORK or holder(ledger.path.parent.parent) is None:
             how = (
                 campaign.state
                 if campaign.state in ("finished", "stopped")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from autolab.campaign.lock import holder
 from autolab.cli import options
-from autolab.cli.mirror import follow, give_way
+from autolab.cli.mirror import follow, give_way, worked_on
 from autolab.cli.signals import told_to_stop
 from autolab.errors import LabError
 from autolab.lab import open_lab
@@ -36,7 +35,7 @@ def dashboard(directory: Path, space: str | None) -> None:
     with open_lab(root) as ledger:
         target = Mirror(ledger, mirror_directory(ledger))
         try:
-            target.write(alive=holder(root) is not None)
+            target.write(alive=worked_on(ledger, root))
         except OSError as error:
             raise problem(error, target.directory) from None
         if space is not None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from autolab.campaign.lock import holder
+from autolab.campaign.lock import works_on
 from autolab.cli import options
 from autolab.errors import LabError
 from autolab.lab import open_lab
+from autolab.ledger.views import replace_bytes
 from autolab.report.figures import AXES, pictures
 from autolab.report.overview import overview
 
@@ -29,12 +30,12 @@ def figures(directory: Path, campaign: str | None, axis: str, as_json: bool) -> 
     root = options.find_root(directory)
     with open_lab(root) as ledger:
         chosen = ledger.campaign(campaign).id
-        view = overview(ledger, chosen, now=time.time(), alive=holder(root) is not None)
+        view = overview(ledger, chosen, now=time.time(), alive=works_on(root, ledger, chosen))
     folder = root / "results" / chosen
     folder.mkdir(parents=True, exist_ok=True)
     drawn = pictures(view, axis)
     for name, content in drawn.items():
-        (folder / name).write_bytes(content)
+        replace_bytes(folder / name, content)
     paths = [str((folder / name).relative_to(root)) for name in drawn]
     if as_json:
         options.emit({"campaign": chosen, "x": axis, "files": paths})

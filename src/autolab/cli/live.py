@@ -125,9 +125,11 @@ class Reporter:
         if event.kind == "measured" and measured is not None:
             known = self.lab.ledger.trial(measured.trial)
             value = f"{measured.status}: {cell(measured.cause)[:80]}"
-            if measured.score is not None:
+            if is_sealed(measured):
+                failed = "" if measured.score is not None else f": {measured.status}"
+                value = f"looked at the sealed split{failed}"
+            elif measured.score is not None:
                 value = f"{self.lab.task.metric.name} {measured.score:.5g}"
-                value = "looked at the sealed split" if is_sealed(measured) else value
             seconds = measured.finished_at - measured.started_at
             return f"{known.id}  {measured.stage:<10} {value}  ({seconds:.0f} s)"
         if event.kind == "refused" and trial is not None:
@@ -182,7 +184,7 @@ def _brief(record: Trial | Measurement) -> dict[str, Any]:
         one.name: getattr(record, one.name) for one in dataclasses.fields(record) if one.name not in LONG
     }
     if isinstance(record, Measurement) and is_sealed(record):
-        known["score"], known["metrics"] = None, {}
+        known.update(score=None, metrics={}, cause="", curve=())
     if isinstance(record, Trial):
         known["hypothesis"] = record.hypothesis
     return known

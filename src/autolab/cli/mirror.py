@@ -11,10 +11,11 @@ from pathlib import Path
 
 import click
 
-from autolab.campaign.lock import holder
+from autolab.campaign.lock import works_on
 from autolab.cli import options
 from autolab.cli.signals import told_to_stop
 from autolab.lab import open_lab
+from autolab.ledger.store import Ledger
 from autolab.report.trackio import Mirror, mirror_directory
 from autolab.report.trackio.inbox import problem
 
@@ -64,10 +65,10 @@ def follow(
     """
     said = ""
     while True:
-        over = stopped() or (ends and holder(root) is None)
+        over = stopped() or (ends and not worked_on(target.ledger, root))
         begun, version = time.monotonic(), target.ledger.changes()
         try:
-            written = target.write(alive=holder(root) is not None, rebuild=rebuild)
+            written = target.write(alive=worked_on(target.ledger, root), rebuild=rebuild)
             said, rebuild = "", False
             if written:
                 say(written)
@@ -84,9 +85,14 @@ def follow(
         due = begun + QUIET_SECONDS
         wait(max(PAUSE_SECONDS, SHARE * (time.monotonic() - begun)))
         while not stopped() and time.monotonic() < due and target.ledger.changes() == version:
-            if ends and holder(root) is None:
+            if ends and not worked_on(target.ledger, root):
                 break
             wait(PAUSE_SECONDS)
+
+
+def worked_on(ledger: Ledger, root: Path) -> bool:
+    """Whether somebody is at work on the newest campaign."""
+    return works_on(root, ledger, ledger.campaign().id)
 
 
 def give_way() -> None:
@@ -97,7 +103,7 @@ def give_way() -> None:
 
 def _once(target: Mirror, root: Path, *, rebuild: bool) -> int:
     try:
-        return target.write(alive=holder(root) is not None, rebuild=rebuild)
+        return target.write(alive=worked_on(target.ledger, root), rebuild=rebuild)
     except OSError as error:
         raise problem(error, target.directory) from None
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autolab.cli import options
-from autolab.cli.told import counted
 from autolab.errors import LabError
+from autolab.report.overview.words import counted
 
 if TYPE_CHECKING:
     from autolab.judge.noise import Noise

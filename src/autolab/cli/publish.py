@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from autolab.campaign.lock import holder
+from autolab.campaign.lock import works_on
 from autolab.cli import options
 from autolab.cli.signals import told_to_stop
 from autolab.errors import LabError
@@ -86,11 +86,11 @@ def draw(ledger: Ledger) -> dict[str, bytes]:
     """The report page of each campaign with a master and, with matplotlib, its pictures, by their paths below
     figures/. Neither names a host."""
     drawn = {}
-    alive = holder(ledger.path.parent.parent) is not None
+    root = ledger.path.parent.parent
     for campaign in ledger.campaigns():
         if ledger.newest_promotion(campaign.id) is None:
             continue
-        view, page = to_publish(ledger, campaign.id, alive=alive and campaign.id == ledger.campaign().id)
+        view, page = to_publish(ledger, campaign.id, alive=works_on(root, ledger, campaign.id))
         drawn[f"{campaign.id}/{PAGE}"] = page.encode("utf-8", "replace")
         if importlib.util.find_spec("matplotlib") is not None:
             drawn |= {f"{campaign.id}/{name}": content for name, content in pictures(view).items()}
@@ -143,4 +143,5 @@ def _news(ledger: Ledger) -> tuple[int, int]:
 
 
 def _ended(ledger: Ledger, root: Path) -> bool:
-    return ledger.campaign().state in ("finished", "stopped") and holder(root) is None
+    newest = ledger.campaign()
+    return newest.state in ("finished", "stopped") and not works_on(root, ledger, newest.id)

@@ -15,7 +15,7 @@ from autolab.cli.differences import for_terminal
 from autolab.cli.fitting import on_a_terminal, width
 from autolab.cli.paging import tell
 from autolab.cli.summary import master_summary, status_lines, summarise
-from autolab.cli.told import counted, master_lines, price_of, shortened, standing_text, step_line, wrapped
+from autolab.cli.told import master_lines, price_of, shortened, standing_text, step_line, wrapped
 from autolab.errors import LabError
 from autolab.lab import open_lab
 from autolab.ledger.lineage import ancestors
@@ -25,6 +25,7 @@ from autolab.ledger.records import PROMOTED, Status, Trial, Verdict
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import master_record
 from autolab.program.difference import unified_diff
+from autolab.report.overview.words import counted
 
 MARKS = {"ok": "green", "duplicate": "bright_black", "infra_error": "bright_black"}
 
@@ -73,15 +74,15 @@ def trials(directory: Path, campaign: str | None, last: int, wanted: str | None,
 
 def table(found: list[Trial], known: Mapping[int, str]) -> list[str]:
     """The trials as lines that fit. `known`: the states of those that were promoted."""
-    room = width() - 49  # what the first four columns leave
-    lines = [f"{'trial':<13}{'outcome':<17}{'score':<9}" + f"{'delta':<10}hypothesis" * (room > 0)]
+    room = width() - 53  # what the first four columns leave
+    lines = [f"{'trial':<13}{'outcome':<17}{'score':<12}" + f"{'delta':<11}hypothesis" * (room > 0)]
     for trial in found:
         word = outcome(trial, known)
         score = "-" if trial.score is None else f"{trial.score:.5g}"
         delta = "-" if trial.delta is None else f"{trial.delta:+.3g}"
         color = "green" if word in PROMOTED else MARKS.get(trial.status or "", "yellow")
-        more = f"{delta:<10}{shortened(trial.hypothesis or trial.note, room)}" if room > 0 else ""
-        lines.append(f"{trial.id:<13}" + click.style(f"{word:<17}", fg=color) + f"{score:<9}{more}".rstrip())
+        more = f"{delta:<11}{shortened(trial.hypothesis or trial.note, room)}" if room > 0 else ""
+        lines.append(f"{trial.id:<13}" + click.style(f"{word:<17}", fg=color) + f"{score:<12}{more}".rstrip())
     return lines
 
 

@@ -12,7 +12,7 @@ from autolab.campaign.lock import only_one
 from autolab.campaign.single import run_all
 from autolab.cli import options
 from autolab.cli.executors import executor_for
-from autolab.cli.told import counted, score_text
+from autolab.cli.told import score_text
 from autolab.errors import LabError
 from autolab.execution.executor import Executor
 from autolab.judge.noise import Noise
@@ -24,6 +24,7 @@ from autolab.ledger.masters import steps, unselected
 from autolab.ledger.observations import newest_ordinal, observations
 from autolab.ledger.records import Observation, Trial
 from autolab.ledger.views import cell
+from autolab.report.overview.words import counted
 
 
 @click.command()

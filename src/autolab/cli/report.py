@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from autolab.campaign.lock import holder
+from autolab.campaign.lock import works_on
 from autolab.cli import options
 from autolab.cli.control import PAUSED, RESUMED, STOPPING, steer_campaign
 from autolab.lab import open_lab
@@ -50,12 +50,12 @@ def report(directory: Path, campaign: str | None, live: bool, port: int, as_json
 def _write(ledger: Ledger, campaign: str, root: Path, as_json: bool) -> None:
     from autolab.report.page import write_page
 
-    now, alive = time.time(), holder(root) is not None
+    now, alive = time.time(), works_on(root, ledger, campaign)
     view = overview(ledger, campaign, now=now, alive=alive)
     if as_json:
         options.emit(dataclasses.asdict(view))
         return
-    path = write_page(ledger, campaign, root, now=now, alive=alive)
+    path = write_page(ledger, campaign, root, now=now, alive=alive, view=view)
     click.echo(cell(view.headline.sentence))
     click.echo(f"wrote {path.relative_to(root)}")
 
@@ -79,4 +79,4 @@ def served(root: Path, campaign: str) -> Lab:
 
     asked = {"pause": PAUSED, "resume": RESUMED, "stop": STOPPING}
     actions = {name: partial(steer_campaign, root, *told, only=campaign) for name, told in asked.items()}
-    return Lab(partial(open_lab, root), campaign, lambda: holder(root) is not None, actions)
+    return Lab(partial(open_lab, root), campaign, lambda ledger: works_on(root, ledger, campaign), actions)

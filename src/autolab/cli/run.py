@@ -23,7 +23,7 @@ from autolab.cli.fitting import on_a_terminal
 from autolab.cli.live import Reporter
 from autolab.cli.read import table
 from autolab.cli.summary import summarise
-from autolab.cli.told import counted, wrapped
+from autolab.cli.told import wrapped
 from autolab.cli.ways import (
     WITH_A_MODEL,
     Ways,
@@ -37,6 +37,7 @@ from autolab.errors import LabError
 from autolab.execution.executor import Executor
 from autolab.lab import STATE_DIRECTORY, Lab, open_lab
 from autolab.ledger.masters import states, steps
+from autolab.report.overview.words import counted
 from autolab.task import load_task
 
 START_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds
@@ -217,5 +218,8 @@ def _conclude(lab: Lab, work: CampaignRun, reason: str) -> None:
     click.echo("\n".join(["", *wrapped("", ended, 0)]))
     if summary["master"] is not None:
         click.echo("\n".join(wrapped("", summary["headline"], 0)))
-        commands = "autolab show master; autolab diff master --against baseline; autolab adopt"
+        better = summary["master"]["program"] != lab.campaign.baseline
+        commands = "autolab show master; autolab report"
+        if better:
+            commands = "autolab diff master --against baseline; autolab adopt; autolab report"
         click.echo("\n".join(wrapped("next:", commands, 6)))

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from autolab.cli.fitting import cut, padded
 from autolab.cli.seen import Busy, Seen
+from autolab.report.overview.words import duration
 
 LABEL = 8  # columns
 BAR, SHORT_BAR = 14, 8
@@ -37,14 +38,6 @@ def view(seen: Seen, width: int, height: int) -> list[Text]:
     return [_fitted(line, width) for line in lines]
 
 
-def lasting(seconds: float) -> str:
-    """A time span in a few columns: `12 s`, `4 min`, `2 h 05`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d}"
-
-
 def _fitted(line: Text, width: int) -> Text:
     line.truncate(width, overflow="ellipsis")
     return line
@@ -55,7 +48,7 @@ def _labelled(label: str, text: str, style: str = "") -> Text:
 
 
 def _title(seen: Seen) -> Text:
-    state = f"{seen.state} for {lasting(seen.seconds)}" if seen.state == "running" else seen.state
+    state = f"{seen.state} for {duration(seen.seconds)}" if seen.state == "running" else seen.state
     style = STATES.get(seen.state, "yellow")
     return Text.assemble((seen.campaign, "bold"), f"  {seen.task}  ", (state, style))
 
@@ -76,7 +69,7 @@ def _budget(seen: Seen) -> Text:
     limits = seen.limits
     said = [f"{seen.trials} trials" if limits.trials is None else f"{seen.trials} of {limits.trials} trials"]
     if seen.seconds_left is not None:
-        said.append(f"{lasting(seen.seconds_left)} left")
+        said.append(f"{duration(seen.seconds_left)} left")
     if limits.max_usd is not None:
         said.append(f"${seen.dollars:.2f} of ${limits.max_usd:g}")
     elif seen.dollars:
@@ -112,7 +105,7 @@ def _slot(number: int, busy: Busy | None, width: int) -> Text:
     line.append(f"{busy.trial}  " if width >= ROOMY else f"{busy.trial[-4:]} ")
     line.append(f"{padded(busy.stage, 10)} ")
     line.append_text(_bar(busy.seconds / busy.expected, BAR if width >= ROOMY else SHORT_BAR))
-    line.append(f" {lasting(busy.seconds):>6}")
+    line.append(f" {duration(busy.seconds):>6}")
     used = line.cell_len + 2
     if used < width - 8:
         line.append("  " + cut(busy.about, width - used), "bright_black")

@@ -164,11 +164,10 @@ class Watch:
     def _since_promotion(self) -> int:
         """Trials that ended since the last one that was promoted; what `--patience` counts."""
         ledger, campaign = self.lab.ledger, self.lab.campaign.id
-        climbs = [made for made in ledger.promotions(campaign) if made.kind != "demotion"]
-        if not climbs:
-            return 0
-        last = ledger.trial(climbs[-1].trial).order or 0
-        return sum(1 for _ in ledger.trials(campaign, after=last))
+        # Not the newest promotion: one by hand is of a trial that ended long before, and the limit does not count it.
+        masters = [ledger.trial(made.trial) for made in ledger.promotions(campaign)]
+        last = max((trial.order or 0 for trial in masters if trial.verdict in PROMOTED), default=None)
+        return 0 if last is None else sum(1 for _ in ledger.trials(campaign, after=last))
 
 
 def _all_measured(measurements: Sequence[Measurement]) -> bool:

@@ -16,9 +16,9 @@ from autolab.cli import options
 from autolab.cli.begin import earlier_campaign, new_campaign, warnings
 from autolab.cli.executors import Place, executor_for, place_options
 from autolab.cli.live import Reporter
-from autolab.cli.told import counted
 from autolab.errors import LabError
 from autolab.lab import open_lab
+from autolab.report.overview.words import counted
 
 
 @click.command()

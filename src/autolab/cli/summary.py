@@ -11,23 +11,21 @@ from typing import Any
 import click
 
 from autolab.cli.fitting import cut, width
-from autolab.cli.told import counted, master_lines, over_baseline, shortened, standing_text, wrapped
+from autolab.cli.told import master_lines, over_baseline, shortened, standing_text, wrapped
 from autolab.ledger.jobs import costs, count_jobs
 from autolab.ledger.masters import Step, is_control, master_now, outcome, states, steps
 from autolab.ledger.observations import looks
-from autolab.ledger.records import Campaign, Status, Trial, Verdict
+from autolab.ledger.records import BROKE_RULES, FAILURES, Campaign, Status, Trial, Verdict
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, timestamp
+from autolab.report.overview.gathered import AT_WORK
+from autolab.report.overview.words import counted
 
 INDENT = 10  # columns that the labels take
 MOST_NAMED = 6  # trials under way that are named one by one
 MOST_CONCERNS = 3
 OFTEN = 0.3  # share of trials that fail, from which it is spoken of, if there are
 SEVERAL = 4  # of them
-CHEATS = (Status.TAMPERED, Status.ILLEGAL)
-BROKEN = frozenset(Status) - {
-    Status.OK, Status.DUPLICATE, Status.INFRA_ERROR, Status.PROPOSAL_FAILED, *CHEATS
-}  # fmt: skip
 
 
 def status_lines(ledger: Ledger, summary: dict[str, Any]) -> list[str]:
@@ -54,7 +52,7 @@ def _concerns(summary: dict[str, Any]) -> list[str]:
     """What a person should know before believing it or going on, the gravest first; few lines."""
     found: list[str] = []
     outcomes = Counter(summary["outcomes"])
-    cheats = [word for word in CHEATS if outcomes[word]]
+    cheats = sorted((word for word in BROKE_RULES if outcomes[word]), reverse=True)
     if cheats:
         number = sum(outcomes[word] for word in cheats)
         found.append(f"{counted(number, 'trial')} broke the rules: `autolab trials --status {cheats[0]}`")
@@ -63,7 +61,7 @@ def _concerns(summary: dict[str, Any]) -> list[str]:
     if summary["sandbox"] == "none":
         where = "in the container: see docs/hub.md" if summary["jobs"]["all"] else "see `autolab doctor`"
         found.append(f"measured without a sandbox: {where}")
-    failures = {word: outcomes[word] for word in BROKEN if outcomes[word]}
+    failures = {word: outcomes[word] for word in FAILURES if outcomes[word]}
     failed = sum(failures.values())
     if failed >= SEVERAL and failed > OFTEN * summary["trials"]:
         most = max(sorted(failures), key=lambda word: failures[word])
@@ -105,7 +103,7 @@ def _master(ledger: Ledger, summary: dict[str, Any]) -> list[str]:
 
 def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
     """What `status --json` says."""
-    from autolab.campaign.lock import holder
+    from autolab.campaign.lock import works_on
 
     outcomes: dict[str, int] = {}
     for (state, verdict), count in sorted(ledger.count(campaign.id).items(), key=lambda item: -item[1]):
@@ -119,9 +117,9 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
     outcomes = {name: count for name, count in outcomes.items() if count > 0}
     seen = master_summary(ledger, chain) if chain else None
     state = campaign.state
-    alive = holder(root) is not None
+    alive = works_on(root, ledger, campaign.id)
     first = next(ledger.sequence(campaign.id), None)
-    if state in ("running", "paused", "stopping", "cancelling") and not alive:
+    if state in AT_WORK and not alive:
         state = "interrupted; `autolab run` goes on"
     last = ledger.last_measurement(campaign.id)
     jobs, unfinished = count_jobs(ledger, campaign.id)

@@ -23,15 +23,11 @@ from autolab.ledger.observations import looks
 from autolab.ledger.records import Measurement
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, timestamp
+from autolab.report.overview.words import counted
 
 LABEL = 12  # columns that the labels of `show` take
 SCORE = 23  # columns that a score with its interval usually takes
 Interval = tuple[float, float | None, float | None]  # value, low, high
-
-
-def counted(number: int, what: str) -> str:
-    """`1 promotion`, `2 promotions`, `2 looks`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def score_text(score: float | None, low: float | None, high: float | None) -> str:

@@ -34,6 +34,7 @@ class View:
         self._timer: asyncio.TimerHandle | None = None
         self._others = contextlib.ExitStack()  # where others write meanwhile
         self._gone: OSError | None = None
+        self._told: set[type[Exception]] = set()  # what went wrong before, and was said
 
     def start(self) -> None:
         """Begin to draw, from within the campaign's loop."""
@@ -51,7 +52,7 @@ class View:
         self._timer.cancel()
         self._timer = None
         self._others.close()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):  # the campaign has ended as it has, whatever can be shown of it
             self._place.draw([*self._log(time.monotonic()), *self._sum()], [])
 
     def say(self, text: str, style: str = "") -> None:
@@ -74,13 +75,30 @@ class View:
 
     def _tick(self) -> None:
         try:
-            log = self._log(time.monotonic())
-            width, rows = self._place.size
-            self._place.draw(log, view(self._look(), width, rows_for_view(rows)))
+            seen = self._seen()
+            self._place.draw(self._log(time.monotonic()), seen)
         except OSError as error:  # the campaign hears of it when it next says something
             self._gone = error
             return
+        except Exception as error:
+            self._wrong(error)
         self._timer = asyncio.get_running_loop().call_later(PERIOD, self._tick)
+
+    def _seen(self) -> list[Text]:
+        """The view; nothing while it cannot be read, as of a ledger that is locked."""
+        try:
+            width, rows = self._place.size
+            return list(view(self._look(), width, rows_for_view(rows)))
+        except Exception as error:
+            self._wrong(error)
+            return []
+
+    def _wrong(self, error: Exception) -> None:
+        """Say what went wrong, of each kind once; it is tried again at the next drawing."""
+        if type(error) not in self._told:
+            self._told.add(type(error))
+            text = harmless(" ".join(f"{type(error).__name__}: {error}".split()))
+            self._said.append(("", lambda: f"the view cannot be drawn now: {text}", "yellow"))
 
     def _log(self, now: float) -> list[Text]:
         """The new lines of the log, as they were said. Of what is ordinary the first few of each second are written,
@@ -89,13 +107,16 @@ class View:
         if now - self._second >= 1:
             log += self._sum()
             self._second, self._room = now, MOST_LINES
-        for word, line, style in self._said:
+        said, self._said = self._said, []  # whatever comes of a line, it is not said again
+        for word, line, style in said:
             if word and self._room == 0:
                 self._more[word] += 1
                 continue
             self._room -= bool(word)
-            log.append(Text(line(), style))
-        self._said.clear()
+            try:
+                log.append(Text(line(), style))
+            except Exception as error:
+                self._wrong(error)
         return log
 
     def _sum(self) -> list[Text]:

@@ -40,6 +40,21 @@ PASSING = frozenset({Status.INFRA_ERROR, Status.TAMPERED, Status.TIMEOUT, Status
 # No result to reuse elsewhere: whether a run is stopped early depends on the master of its campaign.
 NOT_REUSED = PASSING | {Status.ABORTED}
 
+# What a person calls failed: the change, tried as it was meant, did not work. Whoever counts failures counts these.
+FAILURES = frozenset(
+    {
+        Status.PREFLIGHT_FAILED, Status.CRASH, Status.OOM, Status.NAN, Status.TIMEOUT, Status.EVAL_TIMEOUT,
+        Status.OVER_SIZE, Status.GATE_MISSED,
+    }
+)  # fmt: skip
+# More than a failure, and told apart from them: it reached for what it may not touch.
+BROKE_RULES = frozenset({Status.TAMPERED, Status.ILLEGAL})
+# No failure of anybody: the change was measured, its result was known already, or the machine lost it.
+NOT_ITS_FAULT = frozenset({Status.OK, Status.DUPLICATE, Status.INFRA_ERROR})
+# Nothing is missing: it has a score, or the trial that it repeats has one. All others were lost, by whosever fault.
+NOT_LOST = frozenset({Status.OK, Status.DUPLICATE})
+# A proposal that came to nothing and an early abort (which is what early aborts are for) are in none of these.
+
 # In rising progress: (progress 0..1, value), and (progress, lowest, highest, worst allowed).
 Curve = tuple[tuple[float, float], ...]
 Band = tuple[tuple[float, float, float, float], ...]

@@ -714,6 +714,12 @@ def ledger_problem(error: Exception, path: Path) -> LabError:
             where=str(path),
             mend="another program holds it; close that one and run again",
         )
+    if isinstance(error, sqlite3.OperationalError) and "I/O error" in text:
+        return LabError(
+            f"cannot be read or written: {text}",
+            where=str(path),
+            mend="check the disk and the limits of this shell (`ulimit -a`), then run again; nothing was lost",
+        )
     if isinstance(error, sqlite3.DatabaseError):
         return LabError(
             f"is damaged: {text}",

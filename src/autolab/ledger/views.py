@@ -13,13 +13,14 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import shutil
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO, TypeVar
 
 from autolab.errors import LabError
 from autolab.ledger.masters import master_now, steps
@@ -89,14 +90,28 @@ def row(ledger: Ledger, trial: Trial, measurements: Sequence[Measurement], metri
     return "\t".join(cell(values[column]) for column in COLUMNS)
 
 
-def evidence(trial: Trial, measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The finished measurements that a trial was judged by: nothing that its program is measured for afterwards (as a
-    master, say), and of a failed one none that ended later."""
-    assert trial.finished_at is not None
+class Ended(Protocol):
+    """A measurement, whole or in brief."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def status(self) -> str | None: ...
+    @property
+    def finished_at(self) -> float: ...
+
+
+E = TypeVar("E", bound=Ended)
+
+
+def evidence(trial: Trial, measurements: Sequence[E]) -> list[E]:
+    """The finished measurements that a trial was judged by, or will be: nothing that its program is measured for
+    afterwards (as a master, say), and of a failed one none that ended later."""
+    until = math.inf if trial.finished_at is None else trial.finished_at
     return [
         m for m in measurements
         if m.status is not None and m.stage in ("screen", "replicate", "confirm")
-        and (trial.status is Status.OK or m.finished_at <= trial.finished_at)
+        and (trial.status is Status.OK or m.finished_at <= until)
     ]  # fmt: skip
 
 
@@ -251,17 +266,36 @@ def _master_version(ledger: Ledger, newest: Promotion) -> str:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
     """A text file under a temporary name beside `path`; flushed to the disk and renamed at the end."""
+    with (
+        _renamed(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="replace", newline="\n") as file,
+    ):
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file, all of it or nothing."""
+    with _renamed(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """A name beside `path` for what takes its place if all goes well. An OSError names `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         if path.exists():
             shutil.copymode(path, temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
 
 

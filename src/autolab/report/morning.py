@@ -19,8 +19,7 @@ from autolab.ledger.records import Campaign, Promotion, Status, Trial, Verdict
 from autolab.ledger.runs import snapshot
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, replacing
-from autolab.report.overview import Concern, Overview, last_event, overview, requote
-from autolab.report.overview.gathered import AT_WORK
+from autolab.report.overview import Concern, Overview, overview, requote
 from autolab.report.overview.words import counted
 
 LIMIT = 8_000  # bytes
@@ -28,12 +27,11 @@ ATTENTION = "Look at this"
 MOST_NAMED = 4  # trials named beside a concern, or a source
 
 
-def morning(ledger: Ledger, campaign: str, *, limit: int = LIMIT) -> str:
-    """The report of a campaign as Markdown of at most `limit` bytes; the same ledger gives the same bytes: whether
-    somebody is at work is taken from the campaign's own word, and it is now when its last event was."""
+def morning(ledger: Ledger, campaign: str, *, now: float, alive: bool, limit: int = LIMIT) -> str:
+    """The report of a campaign at `now` (Unix time) as Markdown of at most `limit` bytes; `alive` says whether somebody
+    works on it. The same ledger at the same time gives the same bytes."""
     with snapshot(ledger):
         settings = ledger.campaign(campaign)
-        now, alive = last_event(ledger, campaign), settings.state in AT_WORK
         view = overview(ledger, campaign, now=now, alive=alive)
         trials = [trial for trial in ledger.trials(campaign) if trial.ordinal > 0]
         chain = steps(ledger, campaign)
@@ -54,12 +52,12 @@ def morning(ledger: Ledger, campaign: str, *, limit: int = LIMIT) -> str:
     return head + fit([part for part in parts if part[1]], room, {ATTENTION: 2}) + "\n"
 
 
-def write_morning(ledger: Ledger, campaign: str, root: Path) -> Path:
+def write_morning(ledger: Ledger, campaign: str, root: Path, *, now: float, alive: bool) -> Path:
     """Write the report to results/<campaign>/report.md below `root`, all of it or nothing; returns the path."""
     path = root / "results" / campaign / "report.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write(morning(ledger, campaign))
+        file.write(morning(ledger, campaign, now=now, alive=alive))
     return path
 
 
@@ -80,7 +78,7 @@ def _headline(ledger: Ledger, settings: Campaign, view: Overview, chain: Sequenc
         back = f", {counted(told.demotions, 'demotion')}" if told.demotions else ""
         facts.append(f"{counted(told.promotions, 'promotion')}{back}")
     ended_by = settings.config.get("ended", "")
-    facts.append(f"campaign {settings.state}" + (f" ({cell(ended_by)[:80]})" if ended_by else ""))
+    facts.append(f"campaign {view.state}" + (f" ({cell(ended_by)[:80]})" if ended_by else ""))
     facts += [
         f"{told.under_way} under way",
         f"{told.compute_hours:.3g} {told.compute_unit}",

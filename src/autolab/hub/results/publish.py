@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -208,6 +208,11 @@ def _refuse_secrets(ledger: Ledger, root: Path, files: Mapping[str, bytes]) -> N
     for name, content in sorted(files.items()):
         text = content.decode("utf-8", "replace")
         leaks += _part_leaks(name, text) if name.startswith(FOLDER) else find_leaks(name, text)
+    refuse_leaks(leaks)
+
+
+def refuse_leaks(leaks: Sequence[Leak]) -> None:
+    """Raise LabError that says where secrets are, if there are any."""
     if leaks:
         more = f" and {len(leaks) - 3} more" if len(leaks) > 3 else ""
         raise LabError(
@@ -220,10 +225,14 @@ def _refuse_secrets(ledger: Ledger, root: Path, files: Mapping[str, bytes]) -> N
 def _part_leaks(name: str, text: str) -> list[Leak]:
     """Secrets in a part, looked for in what its lines say: in JSON a quote or a backslash looks different."""
     facts = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
-    said = "\n".join(" ".join(" ".join(_texts(fact)).split()) for fact in facts)
+    return leaks_in(name, [(f"{fact['kind']} {fact['id']}", fact) for fact in facts])
+
+
+def leaks_in(name: str, values: Sequence[tuple[str, Any]]) -> list[Leak]:
+    """Secrets in what (what it is, JSON) pairs of a file say, each of them one line."""
+    said = "\n".join(" ".join(" ".join(_texts(value)).split()) for _, value in values)
     return [
-        Leak(f"{name} ({facts[leak.line - 1]['kind']} {facts[leak.line - 1]['id']})", leak.line, leak.kind)
-        for leak in find_leaks(name, said)
+        Leak(f"{name} ({values[leak.line - 1][0]})", leak.line, leak.kind) for leak in find_leaks(name, said)
     ]
 
 
@@ -234,6 +243,6 @@ def _texts(value: Any) -> Iterator[str]:
         for key, inner in value.items():
             yield str(key)
             yield from _texts(inner)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for inner in value:
             yield from _texts(inner)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autolab.report.overview.records import Climb, Mark, Overview
+from autolab.report.overview.words import HOUR
 
 AXES = ("trials", "time", "compute", "cost")
-HOUR = 3600.0
 
 
 @dataclass(frozen=True)

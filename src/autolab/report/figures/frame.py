@@ -67,11 +67,6 @@ def plain(text: str, room: int = LONGEST) -> str:
     return f" {shown}" if shown.startswith("_") else shown  # matplotlib leaves such names out of a legend
 
 
-def counted(number: int, thing: str) -> str:
-    """So many things: `3,000 trials`, `1 trial`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 @lru_cache(maxsize=1)
 def _letters() -> frozenset[int]:
     from matplotlib.font_manager import findfont, get_font

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from autolab.report.figures.colors import BLACK, SPANS
-from autolab.report.figures.frame import MANY, counted, legend, nothing_yet, plain
+from autolab.report.figures.frame import MANY, legend, nothing_yet, plain
 from autolab.report.overview.records import Overview, Slots
+from autolab.report.overview.words import HOUR, counted, duration
 
 NAMED = 16  # lanes whose names have room
 LABELS = {"failed": "no score", "running": "not ended yet"}
@@ -21,7 +22,7 @@ def draw_slots(figure: Any, view: Overview) -> None:
         nothing_yet(axes, "nothing has been measured yet")
         return
     last = max(span.end for span in slots.spans)
-    unit, seconds = ("hours", 3600.0) if last - view.began > 7200 else ("minutes", 60.0)
+    unit, seconds = ("hours", HOUR) if last - view.began > 2 * HOUR else ("minutes", 60.0)
     axes = _lanes(figure, view, seconds)
     axes.set_xlabel(f"{unit} since the campaign began")
     legend(figure, axes)
@@ -81,11 +82,5 @@ def _title(slots: Slots) -> str:
     if slots.utilisation is not None:
         title += f", {100 * slots.utilisation:.0f} % busy"
     if slots.queue_seconds is not None:
-        title += f"; a trial waited {_duration(slots.queue_seconds)} (median)"
+        title += f"; a trial waited {duration(slots.queue_seconds)} (median)"
     return title
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from autolab.report.figures.colors import BLACK, GROUPS, REST
-from autolab.report.figures.frame import MANY, counted, legend, nothing_yet, plain
+from autolab.report.figures.frame import MANY, legend, nothing_yet, plain
 from autolab.report.overview.records import Mark, Overview
+from autolab.report.overview.words import counted
 
 BAND = 0.62  # of the room between two generations
 GOLDEN = 0.618034  # its multiples spread evenly between whole numbers, whatever is left out

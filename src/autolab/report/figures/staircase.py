@@ -7,8 +7,9 @@ from typing import Any
 
 from autolab.report.figures.axis import Axis, axis_of
 from autolab.report.figures.colors import BLACK, COLORS, MARKS, shown_as
-from autolab.report.figures.frame import MANY, counted, legend, nothing_yet, plain
+from autolab.report.figures.frame import MANY, legend, nothing_yet, plain
 from autolab.report.overview.records import Climb, Mark, Overview
+from autolab.report.overview.words import counted
 
 ORDER = (
     "worse", "no_difference", "provisional", "simplification", "demoted", "confirmed", "certified", "baseline",

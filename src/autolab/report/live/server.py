@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Lab:
 
     open_ledger: Callable[[], Ledger]
     campaign: str
-    alive: Callable[[], bool]
+    alive: Callable[[Ledger], bool]
     actions: Mapping[str, Callable[[], str]]
 
 
@@ -70,6 +71,8 @@ async def serving(lab: Lab, port: int) -> AsyncIterator[Server]:
         await server.watcher.look()
         if server.watcher.view is None:
             raise LabError(server.watcher.problem, mend="")
+        # What is no HTTP can come from any page in the person's browser; it is no news for the terminal.
+        logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
         runner = web.AppRunner(
             server.application(), access_log=None, shutdown_timeout=0.5, handler_cancellation=True
         )

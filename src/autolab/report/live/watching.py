@@ -35,7 +35,9 @@ class _Open:
 class Watcher:
     """What a campaign looks like now; `problem` says why that is not known. For one event loop; close it."""
 
-    def __init__(self, open_ledger: Callable[[], Ledger], campaign: str, alive: Callable[[], bool]) -> None:
+    def __init__(
+        self, open_ledger: Callable[[], Ledger], campaign: str, alive: Callable[[Ledger], bool]
+    ) -> None:
         self.problem = ""
         self._open_ledger, self._campaign, self._alive = open_ledger, campaign, alive
         self._held: deque[Overview] = deque(maxlen=KEPT)
@@ -91,7 +93,8 @@ class Watcher:
 
     def _read(self, view: Overview | None) -> Overview:
         try:
-            alive, reader = self._alive(), self._opened().reader
+            its = self._opened()
+            alive, reader = self._alive(its.ledger), its.reader
             aged = view is None or (alive and time.time() - view.now >= AGED_SECONDS)
             if view is not None and not aged and alive == view.alive and not reader.changed():
                 return view

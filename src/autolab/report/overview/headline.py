@@ -8,7 +8,8 @@ from typing import Any
 from autolab.report.overview.gathered import Gathered
 from autolab.report.overview.records import Headline
 from autolab.report.overview.sentence import Found, confidence, sentence
-from autolab.report.overview.spending import HOUR, dollars_of, seconds_of
+from autolab.report.overview.spending import dollars_of, seconds_of
+from autolab.report.overview.words import HOUR
 
 
 def headline(found: Gathered, under_way: int) -> Headline:

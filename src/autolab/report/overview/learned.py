@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 
 from autolab.ledger.dead_ends import changes_left, is_dead_end
 from autolab.ledger.masters import DEMOTED, outcome, stood
-from autolab.ledger.records import Status, Trial
+from autolab.ledger.records import NOT_ITS_FAULT, Status, Trial
 from autolab.ledger.views import cell
 from autolab.report.overview.gathered import Gathered
 from autolab.report.overview.records import DeadEnd, Group, Learned, Mark
-from autolab.report.overview.spending import HOUR
-from autolab.report.overview.words import counted
+from autolab.report.overview.words import HOUR, counted
 
 MOST_DEAD_ENDS = 200
-NOT_ITS_FAULT = frozenset({Status.OK, Status.DUPLICATE, Status.INFRA_ERROR})
 
 
 def learned(found: Gathered, shown: Sequence[Mark]) -> Learned:
@@ -61,7 +59,7 @@ def _groups(
                 demoted=now[DEMOTED],
                 failed=sum(trial.status not in NOT_ITS_FAULT for trial in some),
                 gain=sum(gained.get(trial.number, 0.0) for trial in some),
-                compute_hours=sum(mark.train_seconds + mark.eval_seconds for mark in own) / HOUR,
+                compute_hours=sum(mark.slot_seconds for mark in own) / HOUR,
                 dollars=sum(mark.dollars for mark in own),
             )
         )

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from autolab.ledger.masters import outcome
 from autolab.ledger.records import PROMOTED, Trial
+from autolab.ledger.views import evidence
 from autolab.report.overview.gathered import Gathered
 from autolab.report.overview.records import Climb, Mark, Noise
-from autolab.report.overview.spending import Spending, dollars_of
+from autolab.report.overview.spending import Spending, dollars_of, seconds_of
 
 SDS = 2.0  # of the band
 
@@ -42,7 +43,7 @@ def _mark(
     word: str,
 ) -> Mark:
     runs = found.own_runs.get(trial.number, ())
-    ran = [run for run in runs if not run.cached]
+    judged = evidence(trial, runs)
     until = found.now if trial.finished_at is None else trial.finished_at
     return Mark(
         id=trial.id,
@@ -58,18 +59,19 @@ def _mark(
         low=trial.score_low,
         high=trial.score_high,
         delta=trial.delta,
-        measurements=len(ran),
-        train_seconds=sum(run.train_seconds for run in ran),
-        eval_seconds=sum(run.eval_seconds for run in ran),
+        measurements=sum(not run.cached for run in judged),
+        train_seconds=sum(run.train_seconds for run in judged),
+        eval_seconds=sum(run.eval_seconds for run in runs if not run.cached),
         dollars=dollars_of(trial, runs),
         tokens=trial.proposal.tokens if trial.proposal else 0,
-        peak_memory_mb=max((run.peak_memory_mb for run in runs), default=0.0),
+        peak_memory_mb=max((run.peak_memory_mb for run in judged), default=0.0),
         created_at=trial.created_at,
         finished_at=trial.finished_at,
         compute_hours=spent.hours(until),
         spent_dollars=spent.dollars(until),
         place=place,
         hypothesis=trial.hypothesis,
+        slot_seconds=sum(map(seconds_of, runs)),
     )
 
 

@@ -46,6 +46,7 @@ def drawn(found: Gathered) -> Overview:
         trial.number for trial, one in zip(found.undone, at_work, strict=True) if one.state == "running"
     )
     every = marks(found, spent, running)
+    climbed = climbs(found, every)
     return Overview(
         campaign=found.campaign.id,
         task=found.campaign.task,
@@ -57,9 +58,9 @@ def drawn(found: Gathered) -> Overview:
         now=found.now,
         began=found.campaign.created_at,
         headline=headline(found, len(at_work)),
-        concerns=concerns(found, used, shown),
+        concerns=concerns(found, used, shown, climbed),
         marks=every,
-        climbs=climbs(found, every),
+        climbs=climbed,
         noise=noise(found),
         slots=shown,
         learned=learned(found, every),

@@ -40,7 +40,7 @@ class Concern:
     """Something that needs a person, with what to do about it."""
 
     kind: str  # baseline, tampering, crash_cluster, hung, duplicates, host_shift, budget, stale_master, self_reported,
-    # no_sandbox, unconfirmed, idle, sessions, infra, waiting, sealed, damage …
+    # no_sandbox, unconfirmed, idle, sessions, infra, waiting, sealed …: `attention.KINDS` has them all
     level: Level
     text: str  # one sentence with its numbers; agents' words are plain text between “ and ”
     trials: tuple[str, ...]  # ids, newest first, all of them
@@ -64,18 +64,21 @@ class Mark:
     low: float | None
     high: float | None
     delta: float | None  # against the master that it was judged by; positive is better
+    # As in research_results.tsv, of what it was judged by: no controls, no looks at the sealed split, no replays.
     measurements: int
-    train_seconds: float  # of all its measurements
+    train_seconds: float
+    # What it cost, of everything that was measured of its program.
     eval_seconds: float
-    dollars: float  # of its measurements and of the model that proposed it
+    dollars: float  # and of the model that proposed it
     tokens: int
-    peak_memory_mb: float
+    peak_memory_mb: float  # of what it was judged by, as above
     created_at: float
     finished_at: float | None
     compute_hours: float  # spent by the campaign until this trial had ended (the x axis "compute")
     spent_dollars: float  # likewise (the x axis "cost")
     place: int | None  # 0, 1, 2 … in the order in which trials finished (the x axis "trials"); None: not yet
     hypothesis: str  # whole
+    slot_seconds: float = 0.0  # of everything that was measured of its program: training and evaluation
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class Group:
-    """What came of the trials of one surface, role or model."""
+    """What came of the trials of one surface or role."""
 
     name: str  # "none" if the trials have none
     trials: int
@@ -145,9 +148,9 @@ class Group:
     no_difference: int
     worse: int
     demoted: int
-    failed: int  # neither valid nor a duplicate nor the machine's fault
+    failed: int  # all but records.NOT_ITS_FAULT: broken rules, empty proposals and early aborts too
     gain: float  # sum of the gains that stood
-    compute_hours: float
+    compute_hours: float  # of slots, all that its trials took
     dollars: float
 
 
@@ -160,7 +163,7 @@ class DeadEnd:
     hypothesis: str
     outcome: str
     evidence: str  # score and delta, or the cause of the failure
-    expires: str  # "after 2 changes of the master"; empty if it does not
+    expires: str  # "after 2 changes of the master"; there are no others here
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,6 @@ class Detail:
     rationale: str
     expected: str
     sources: tuple[str, ...]
-    patch: str  # unified diff against its parent; control characters dropped
+    patch: str  # unified diff against its parent; control characters are named: <U+001B>
     runs: tuple[Run, ...]
     children: tuple[str, ...]  # ids

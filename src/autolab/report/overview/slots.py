@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from autolab.ledger.observations import CONTROL
@@ -15,6 +15,7 @@ from autolab.report.overview.gathered import Gathered
 from autolab.report.overview.records import Slots, Span, UnderWay
 
 STARTING = 10.0  # seconds between two measurements in a slot that are no idleness: the next one is started
+LEAST_IDLE = 60.0  # seconds, from which idleness is worth telling
 MOST_POINTS = 2000  # of the queue; more are joined, with the longest queue of each stretch of time
 
 
@@ -94,10 +95,27 @@ def under_way(found: Gathered, used: Occupation) -> tuple[UnderWay, ...]:
 
 
 def idle_while_waiting(used: Slots) -> float:
-    """Seconds in which a slot stood idle while a trial waited for one, added up over the slots that did. The moments
-    between two measurements, in which the next one is started, do not count."""
+    """Seconds in which a slot stood idle while a trial waited for one, added up over the slots that did."""
+    return sum(slots * (end - begin) for begin, end, slots in _idle(used))
+
+
+def idle_stretches(used: Slots) -> list[tuple[float, float]]:
+    """(begin, end) of every time of LEAST_IDLE or more in which some slot was idle while a trial waited for one."""
+    found: list[tuple[float, float]] = []
+    for begin, end, _ in _idle(used):
+        if found and found[-1][1] == begin:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((begin, end))
+    return [(begin, end) for begin, end in found if end - begin >= LEAST_IDLE]
+
+
+def _idle(used: Slots) -> Iterator[tuple[float, float, int]]:
+    """(begin, end, slots) of every time in which so many slots were idle and a trial waited for each of them, between
+    the first measurement and the last one. The moments between two measurements of a slot, in which the next one is
+    started, are no idleness."""
     if not used.spans or not used.queue:
-        return 0.0
+        return
     first, end = used.spans[0].begin, max(span.end for span in used.spans)
     moves = [(at, more, 0) for lane in range(len(used.lanes)) for at, more in _occupied(used.spans, lane)]
     last = 0
@@ -105,13 +123,12 @@ def idle_while_waiting(used: Slots) -> float:
         moves.append((at, 0, waiting - last))
         last = waiting
     busy = waiting = 0
-    before, idle = first, 0.0
+    before = first
     for at, slots_more, waiting_more in sorted(moves):
-        stretch = min(at, end) - max(before, first)
-        if stretch > 0:
-            idle += stretch * max(0, min(len(used.lanes) - busy, waiting))
+        begin, until, idle = max(before, first), min(at, end), min(len(used.lanes) - busy, waiting)
+        if until > begin and idle > 0:
+            yield begin, until, idle
         busy, waiting, before = busy + slots_more, waiting + waiting_more, at
-    return idle
 
 
 def _occupied(spans: Sequence[Span], lane: int) -> list[tuple[float, int]]:

@@ -9,8 +9,7 @@ from itertools import accumulate
 from autolab.ledger.records import Trial
 from autolab.ledger.runs import Run
 from autolab.report.overview.gathered import Gathered
-
-HOUR = 3600.0
+from autolab.report.overview.words import HOUR
 
 
 class Spending:

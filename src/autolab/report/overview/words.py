@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from autolab.ledger.views import cell
 
+HOUR = 3600.0  # seconds
 QUOTE = re.compile("“([^“”]*)”")
 
 
@@ -33,9 +34,9 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     if seconds < 59.5 * 60:
         return f"{seconds / 60:.0f} min"
-    if seconds < 47.95 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86_400:.1f} days"
+    if seconds < 47.95 * HOUR:
+        return f"{seconds / HOUR:.1f} h"
+    return f"{seconds / (24 * HOUR):.1f} days"
 
 
 def percent(share: float) -> str:

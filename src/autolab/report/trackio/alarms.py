@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from autolab.ledger.masters import Step, outcome
 from autolab.ledger.records import Campaign, Status, Trial, Verdict
-from autolab.report.overview.attention.course import LEAST_WAIT, LONGER, NEARLY
-from autolab.report.overview.attention.measuring import LEAST_IDLE
 from autolab.report.overview.records import Overview
+from autolab.report.overview.rules import NEARLY, budgets, reached, reigns
+from autolab.report.overview.slots import LEAST_IDLE, idle_stretches
 from autolab.report.trackio.inbox import Level
 from autolab.report.trackio.naming import plain
 
@@ -89,65 +89,40 @@ def of_campaign(view: Overview, settings: Campaign) -> Iterator[Alarm]:
 
 def _idle(view: Overview) -> Iterator[Alarm]:
     """Stretches in which a slot had nothing to do although trials waited."""
-    for begin, end in idle_stretches(view):
+    for begin, end in idle_stretches(view.slots):
         at = begin + LEAST_IDLE
         text = f"trials waited for {end - begin:.0f} s while a slot had nothing to do; `autolab status`"
         yield Alarm(f"idle:{view.campaign}:{int(begin // 300)}", "warn", "idle slot", text, at)
 
 
-def idle_stretches(view: Overview) -> list[tuple[float, float]]:
-    """(begin, end) of every time of a minute or more in which trials waited and a slot was idle."""
-    changes = [(when, "queue", waiting) for when, waiting in view.slots.queue]
-    for span in view.slots.spans:
-        changes += [(span.begin, "busy", 1), (span.end, "busy", -1)]
-    waiting = busy = 0
-    since: float | None = None
-    found = []
-    for when, kind, value in [*sorted(changes), (view.now if view.alive else 0.0, "end", 0)]:
-        waiting = value if kind == "queue" else waiting
-        busy += value if kind == "busy" else 0
-        idle = kind != "end" and waiting > 0 and 0 < busy < len(view.slots.lanes)
-        if idle and since is None:
-            since = when
-        elif not idle and since is not None:
-            if when - since >= LEAST_IDLE:
-                found.append((since, when))
-            since = None
-    return found
-
-
 def _stale(view: Overview) -> Iterator[Alarm]:
-    """Once for each master, when it has stood for longer than any before it."""
+    """Once for each master, when it has stood for longer than is the campaign's pace."""
     done = sorted((mark for mark in view.marks if mark.place is not None), key=lambda mark: mark.place or 0)
-    climbs = [climb for climb in view.climbs if climb.kind != "demotion"]
-    longest = 0
-    for climb, following in zip(climbs, [*climbs[1:], None], strict=True):
-        wait = max(LEAST_WAIT, int(LONGER * longest) + 1)
-        until = len(done) if following is None else following.place
-        if climb.place + wait < until:
+    for reign in reigns(view.climbs, len(done)):
+        if reign.stale:
+            climb, wait = reign.climb, reign.patience
             at = done[climb.place + wait].finished_at or view.began
             text = f"no promotion for {wait} trials; `autolab steer` gives a direction"
             yield Alarm(f"stale-master:{climb.id}:{climb.place}", "warn", "no better master", text, at)
-        longest = max(longest, until - climb.place)
 
 
 def _budgets(view: Overview, settings: Campaign) -> Iterator[Alarm]:
+    """Once for each share of a budget, when it was reached."""
     done = sorted(
         (mark for mark in view.marks if mark.finished_at is not None), key=lambda mark: mark.finished_at or 0
     )
-    dollars, trials = settings.config.get("max_usd"), (settings.config.get("serving") or {}).get("trials")
+    tried = [mark for mark in done if mark.ordinal > 0]
+    given = budgets(settings)
     for share, level in SPENT:
-        if dollars:
-            over = next((mark for mark in done if mark.spent_dollars >= share * dollars), None)
+        if given.dollars:
+            over = next((mark for mark in done if reached(mark.spent_dollars, given.dollars, share)), None)
             if over is not None:
-                text = f"${over.spent_dollars:.2f} of ${dollars:.2f} are spent"
-                yield Alarm(
-                    f"budget:{view.campaign}:usd:{share:g}", level, "budget", text, over.finished_at or 0.0
-                )
-        if trials:
-            place = max(1, round(share * trials))
-            counted = [mark for mark in done if mark.ordinal > 0]
-            if len(counted) >= place:
-                text = f"{place} of {trials} trials have ended"
-                at = counted[place - 1].finished_at or 0.0
-                yield Alarm(f"budget:{view.campaign}:trials:{share:g}", level, "budget", text, at)
+                text = f"${over.spent_dollars:.2f} of ${given.dollars:.2f} are spent"
+                name = f"budget:{view.campaign}:usd:{share:g}"
+                yield Alarm(name, level, "budget", text, over.finished_at or 0.0)
+        if given.trials:
+            place = next((n for n in range(1, len(tried) + 1) if reached(n, given.trials, share)), None)
+            if place is not None:
+                text = f"{place} of {given.trials} trials have ended"
+                name = f"budget:{view.campaign}:trials:{share:g}"
+                yield Alarm(name, level, "budget", text, tried[place - 1].finished_at or 0.0)

@@ -11,13 +11,15 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from autolab.ledger.records import NOT_LOST
 from autolab.report.overview.records import Mark, Overview
-from autolab.report.trackio.alarms import idle_stretches, kind_of
+from autolab.report.overview.slots import idle_stretches
+from autolab.report.overview.words import HOUR
+from autolab.report.trackio.alarms import kind_of
 from autolab.report.trackio.trials import Series
 
 SETTLE = 5.0  # seconds after which what happened in a stretch of a running campaign stands in the ledger
 _FINE, _MIDDLE = 60, 650  # stretches of 10 s, and up to there of a minute
-HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class _Sweep:
         self.queue = deque(view.slots.queue)
         self.done = deque(sorted((m for m in view.marks if m.finished_at is not None), key=_ended))
         self.demotions = deque(sorted(climb.at for climb in view.climbs if climb.kind == "demotion"))
-        self.idle = deque(begin for begin, _ in idle_stretches(view))
+        self.idle = deque(begin for begin, _ in idle_stretches(view.slots))
         self.recent: deque[float] = deque()
         self.failures: Counter[str] = Counter()
         self.now, self.busy, self.waiting, self.trials, self.anomalies, self.tokens = (
@@ -137,7 +139,7 @@ class _Sweep:
         if mark.ordinal > 0:
             self.trials += 1
             self.recent.append(_ended(mark))
-        if mark.status not in ("ok", "duplicate"):
+        if mark.status not in NOT_LOST:
             self.failures[mark.status] += 1
         kind = kind_of(mark.status, mark.outcome)
         self.anomalies += kind is not None

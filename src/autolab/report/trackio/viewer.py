@@ -26,9 +26,16 @@ SYNC_SECONDS = 1200.0  # a new Space is built for minutes
 INSTALL = "pip install 'autolab[trackio]'"
 LOG = "dashboard.log"
 ORDER = "train/*,final/*,measured/*,best/*,fleet/*,failures/*,cost/*"  # of the plots, the curves first
+_KEPT = re.compile(  # of our environment: what a program needs to run at all, and how Trackio is to look
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|PYTHONPATH|PYTHONHOME|LD_LIBRARY_PATH|TRACKIO_\w+"
+)
+_TO_THE_HUB = re.compile(  # besides, for a Space: where the Hub is, who asks, and the way there
+    r"HF_(ENDPOINT|HOME|TOKEN|TOKEN_PATH|HUB_OFFLINE)|HUGGING_FACE_HUB_TOKEN|XDG_CACHE_HOME|AUTOLAB_HUB_SECONDS"
+    r"|(HTTPS?|ALL|NO)_PROXY|(https?|all|no)_proxy|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
+)
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|ACCESS_KEY", re.IGNORECASE)
 _ELSEWHERE = re.compile(  # would make Trackio log to, read from or be reached from another place
-    r"(TRACKIO_(SPACE_ID|SERVER_URL|BUCKET_ID|DATASET_ID|WEBHOOK_.*|PAUSE_WRITES)|GRADIO_.*|SPACE_.*|SYSTEM)"
+    r"TRACKIO_(SPACE_ID|SERVER_URL|BUCKET_ID|REGISTRY_BUCKET_ID|DATASET_ID|WEBHOOK_.*|PAUSE_WRITES)"
 )
 
 
@@ -46,19 +53,26 @@ def need_trackio() -> None:
 def shown(directory: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Serve a mirror on 127.0.0.1: (its address, the process). It never asks the Hub for anything.
 
-    Raises LabError if Trackio does not start.
+    Raises LabError if Trackio does not start, after `START_SECONDS` at the latest.
     """
     environment = {"TRACKIO_PLOT_ORDER": ORDER, **_environment(directory), "HF_HUB_OFFLINE": "1",
                    "HF_TOKEN_PATH": os.devnull, "TRACKIO_INBOX_POLL_INTERVAL": "5"}  # fmt: skip
     with _started(directory, ["serve"], environment) as process:
-        yield _answer(process, directory, START_SECONDS)["url"], process
+        try:
+            url = _answer(process, directory, START_SECONDS)["url"]
+        except TimeoutError:
+            raise LabError(
+                f"Trackio did not start within {START_SECONDS:.0f} s",
+                where=str(directory),
+                mend=f"see {LOG} there, and try again: what it has taken in stays",
+            ) from None
+        yield url, process
 
 
 def sync(directory: Path, space: str, projects: Sequence[str], seconds: float = SYNC_SECONDS) -> str:
     """Copy projects to a private Space; returns its address. Raises LabError, after `seconds` at the latest."""
     environment = _environment(directory)
-    kept = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH")
-    environment |= {name: os.environ[name] for name in kept if name in os.environ}
+    environment |= {name: value for name, value in os.environ.items() if _TO_THE_HUB.fullmatch(name)}
     words = ["sync", str(seconds), space, *projects]
     with _started(directory, words, environment) as process:
         try:
@@ -77,8 +91,9 @@ def address(url: str, project: str) -> str:
 
 
 def _environment(directory: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items()
-            if not _SECRET.search(name) and not _ELSEWHERE.fullmatch(name)}  # fmt: skip
+    """What the process may know of our environment: what it needs, and nothing that looks like a secret."""
+    kept = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)
+            and not _SECRET.search(name) and not _ELSEWHERE.fullmatch(name)}  # fmt: skip
     return {
         **kept,
         "TRACKIO_DIR": str(directory.resolve()),

@@ -5,11 +5,13 @@ Which concern is how grave is a rule of thumb each, written where it is found; t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autolab.report.overview.attention.course import of_the_course
 from autolab.report.overview.attention.measuring import of_measuring
 from autolab.report.overview.attention.trials import of_trials
 from autolab.report.overview.gathered import Gathered
-from autolab.report.overview.records import Concern, Slots
+from autolab.report.overview.records import Climb, Concern, Slots
 from autolab.report.overview.slots import Occupation
 
 LEVELS = ("error", "warning", "info")
@@ -21,8 +23,10 @@ KINDS = (
 )  # fmt: skip
 
 
-def concerns(found: Gathered, used: Occupation, shown: Slots) -> tuple[Concern, ...]:
+def concerns(
+    found: Gathered, used: Occupation, shown: Slots, climbed: Sequence[Climb]
+) -> tuple[Concern, ...]:
     """Everything that needs a person, the gravest first; the same for the same ledger and the same time."""
-    every = [*of_the_course(found), *of_measuring(found, used, shown), *of_trials(found)]
+    every = [*of_the_course(found, climbed), *of_measuring(found, used, shown), *of_trials(found)]
     every.sort(key=lambda one: (LEVELS.index(one.level), KINDS.index(one.kind), -len(one.trials), one.text))
     return tuple(every)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
 from autolab.ledger.records import TrialState
 from autolab.report.overview.attention.trials import names
 from autolab.report.overview.gathered import Gathered
-from autolab.report.overview.records import Concern, Level
+from autolab.report.overview.records import Climb, Concern, Level
+from autolab.report.overview.rules import NEARLY, budgets, reached, reigns
 from autolab.report.overview.words import counted, duration, percent, quote
 
-NEARLY = 0.8  # share of a budget, from which it is worth telling
-LEAST_WAIT = 50  # trials without a promotion that mean nothing yet,
-LONGER = 2.0  # and times the longest wait before
 LEFT_OFF = 0.2  # share of the sessions without an answer, from which it is a warning
 MANY_LOOKS = 20  # at the sealed split: each tells a little of it, and after many it is sealed no more
 
 
-def of_the_course(found: Gathered) -> Iterator[Concern]:
+def of_the_course(found: Gathered, climbed: Sequence[Climb]) -> Iterator[Concern]:
     """What stops the campaign, what it has used up, and what became of its master."""
     first = found.baseline
     if first is not None and found.baseline_failed:
@@ -28,7 +25,7 @@ def of_the_course(found: Gathered) -> Iterator[Concern]:
     yield from _nobody_at_work(found)
     yield from _budget(found)
     yield from _demotions(found)
-    yield from _stale(found)
+    yield from _stale(found, climbed)
     yield from _sessions(found)
     count = len(found.looks)
     if count > MANY_LOOKS:
@@ -49,15 +46,17 @@ def _nobody_at_work(found: Gathered) -> Iterator[Concern]:
     elif waiting and not found.alive:
         wait = "waits" if len(waiting) == 1 else "wait"
         text = f"{counted(len(waiting), 'trial')} {wait} to be measured, and nobody is at work"
-        yield Concern("waiting", "warning", text, names(waiting), "autolab serve")
+        mend = (
+            "autolab run --new" if found.baseline_failed else go_on
+        )  # without a baseline nothing can be judged
+        yield Concern("waiting", "warning", text, names(waiting), mend)
 
 
 def _budget(found: Gathered) -> Iterator[Concern]:
-    config = found.campaign.config
-    allowed = (config.get("serving") or {}).get("trials")
-    done = len(found.candidates)
-    if allowed and done >= NEARLY * allowed:
-        over = done >= allowed
+    given, done = budgets(found.campaign), len(found.candidates)
+    allowed, most = given.trials, given.dollars
+    if allowed and reached(done, allowed, NEARLY):
+        over = reached(done, allowed)
         text = f"The budget of {counted(allowed, 'trial')} is used up"
         text = (
             text
@@ -66,9 +65,8 @@ def _budget(found: Gathered) -> Iterator[Concern]:
         )
         yield _used(text, f"autolab serve --trials {2 * allowed}", over=over)
     dollars, committed = found.dollars, found.committed
-    most = config.get("max_usd")
-    if most and dollars + committed >= NEARLY * most:
-        over = dollars >= most
+    if most and reached(dollars + committed, most, NEARLY):
+        over = reached(dollars, most)
         held = f", and jobs under way can cost ${committed:,.2f} more" if committed else ""
         text = f"${dollars:,.2f} of ${most:,.2f} are spent ({percent(round(dollars / most, 2))}){held}"
         yield _used(text, f"autolab run --max-usd {2 * most:g}", over=over)
@@ -88,23 +86,19 @@ def _demotions(found: Gathered) -> Iterator[Concern]:
         yield Concern("demotion", "info", text, names(fallen), "autolab lineage")
 
 
-def _stale(found: Gathered) -> Iterator[Concern]:
-    """No promotion for more than twice as many trials as it ever took: then it is not just this campaign's pace. Gains
-    become rarer as a search goes on, and the longest wait grows with them."""
-    if not found.chain:
+def _stale(found: Gathered, climbed: Sequence[Climb]) -> Iterator[Concern]:
+    """No promotion for more than twice as many trials as it ever took: then it is not just this campaign's pace."""
+    masters = list(reigns(climbed, len(found.trials)))
+    if not masters or not masters[-1].stale:
         return
-    places = {trial.number: place for place, trial in enumerate(found.trials)}
-    climbs = [step for step in found.chain if step.kind not in ("baseline", "demotion")]
-    at = [0, *(places[step.trial.number] for step in climbs if step.trial.number in places)]
-    waits = [later - earlier for earlier, later in pairwise(at)]
-    since = len(found.trials) - 1 - at[-1]
-    longest = max(waits, default=0)
-    if since < LEAST_WAIT or since <= LONGER * longest:
-        return
-    last = climbs[-1].promotion.at if climbs else found.chain[0].promotion.at
-    ended = max((trial.finished_at or 0.0 for trial in found.trials), default=last)
-    text = f"No promotion for {counted(since, 'trial')} and {duration(max(0.0, ended - last))}"
-    text += f"; the longest wait before was {counted(longest, 'trial')}" if waits else " since the baseline"
+    now = masters[-1]
+    ended = max((trial.finished_at or 0.0 for trial in found.trials), default=now.climb.at)
+    text = f"No promotion for {counted(now.waited, 'trial')} and {duration(max(0.0, ended - now.climb.at))}"
+    text += (
+        f"; the longest wait before was {counted(now.longest, 'trial')}"
+        if masters[1:]
+        else " since the baseline"
+    )
     yield Concern("stale_master", "warning", text, (), 'autolab steer "…"')
 
 

@@ -15,7 +15,7 @@ from autolab.ledger.records import Observation
 from autolab.ledger.runs import Run
 from autolab.report.overview.gathered import Gathered
 from autolab.report.overview.records import Concern, Slots
-from autolab.report.overview.slots import Occupation, idle_while_waiting
+from autolab.report.overview.slots import LEAST_IDLE, Occupation, idle_while_waiting
 from autolab.report.overview.words import counted, duration, percent, quote
 
 PATIENCE = 1.5  # times all that a measurement may take by its budget, from which it hangs,
@@ -25,7 +25,6 @@ SURE = 3.0  # standard errors by which a host must differ
 IDLE = (
     0.05  # share of the slots' time that they stood idle while trials waited, from which it is worth telling
 )
-LEAST_IDLE = 60.0  # seconds
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from autolab.ledger.masters import outcome
-from autolab.ledger.records import Status, Trial, Verdict
+from autolab.ledger.records import BROKE_RULES, FAILURES, Status, Trial, Verdict
 from autolab.ledger.views import cell
 from autolab.report.overview.gathered import Gathered
 from autolab.report.overview.records import Concern, Level
 from autolab.report.overview.words import counted, percent, quote
 
-RULES = frozenset({Status.TAMPERED, Status.ILLEGAL})
-# An early abort is no failure that anybody should look at: it is what early aborts are for.
-FAILED = frozenset(Status) - RULES - {
-    Status.OK, Status.DUPLICATE, Status.INFRA_ERROR, Status.PROPOSAL_FAILED, Status.ABORTED
-}  # fmt: skip
 CLUSTER = 3  # failures of one cause, from which they are a cluster: that many are no coincidence
 MOST_CLUSTERS = 12  # that are named; the others are counted
 CAUSE = 80  # characters by which causes are told apart
@@ -28,7 +23,7 @@ LOSSES = 0.1  # share of the trials, from which losses to the machine are
 def of_trials(found: Gathered) -> Iterator[Concern]:
     """Rules that were broken, failures that share a cause, trials that brought nothing, wins that are not shown."""
     trials = found.candidates
-    broke = [trial for trial in trials if trial.status in RULES]
+    broke = [trial for trial in trials if trial.status in BROKE_RULES]
     if broke:
         text = f"{counted(len(broke), 'trial')} broke the rules: {quote(broke[-1].note)}"
         yield Concern("tampering", "error", text, names(broke), f"autolab show {broke[-1].id}")
@@ -61,7 +56,7 @@ def _failures(trials: Sequence[Trial]) -> Iterator[Concern]:
     """Failures by cause, the largest group first; those that came alone are one concern together."""
     groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
     for trial in trials:
-        if trial.status in FAILED:
+        if trial.status in FAILURES:
             groups[str(trial.status), cause_of(trial)].append(trial)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     alike = [item for item in ordered if len(item[1]) > 1][:MOST_CLUSTERS]
@@ -70,7 +65,7 @@ def _failures(trials: Sequence[Trial]) -> Iterator[Concern]:
         level: Level = "warning" if len(some) >= CLUSTER else "info"
         yield Concern("crash_cluster", level, text, names(some), f"autolab show {some[-1].id}")
     told = {key for key, _ in alike}
-    others = [trial for trial in trials if trial.status in FAILED and key_of(trial) not in told]
+    others = [trial for trial in trials if trial.status in FAILURES and key_of(trial) not in told]
     if others:
         more = "more " if alike else ""
         text = f"{counted(len(others), f'{more}trial')} failed, the last one by {others[-1].status}:"
