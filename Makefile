@@ -34,7 +34,7 @@ test-agents: setup opencode
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m opencode
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m "slow and not browser and not hub and not ray and not opencode"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -302,6 +302,7 @@ def test_the_report_says_first_whether_it_got_better_and_quotes_agents_harmlessl
     assert call(crowded, "report.py --json").data["report"] == written
 
 
+@pytest.mark.slow
 def test_a_worker_goes_from_open_to_promoted_in_processes_of_its_own(
     toy: Path, tmp_path: Path, call: Call
 ) -> None:

@@ -170,6 +170,7 @@ def test_an_opening_that_was_cut_short_is_made_good(lab: Lab) -> None:
     assert "RATE = 0.5" in (path / "train.py").read_text()
 
 
+@pytest.mark.slow
 def test_an_idea_is_taken_by_one_trial_and_learns_its_outcome(lab: Lab) -> None:
     good = add_idea(lab.ledger, lab.campaign.id, change="raise the rate", surface="optimizer")
     bad = add_idea(lab.ledger, lab.campaign.id, change="lower the rate")

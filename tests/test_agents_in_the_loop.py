@@ -76,6 +76,7 @@ def test_a_slow_agent_holds_up_nobody_and_a_failed_one_is_labelled(toy: Path) ->
     assert third.proposal is not None and third.proposal.tokens == 7
 
 
+@pytest.mark.slow
 def test_what_two_trials_want_is_measured_once(tmp_path: Path) -> None:
     class Lucky(Agents):
         async def propose(self, ticket: Ticket) -> Proposal:

@@ -184,7 +184,7 @@ def test_who_should_be_at_work_and_is_not(fresh: Lab) -> None:
     view = seen(fresh, alive=False)
     assert view.state == "interrupted" and kinds(view) == {"interrupted"}
     fresh.ledger.set_campaign(fresh.campaign.id, state="finished")
-    assert concern(seen(fresh, alive=False), "waiting").mend == "autolab serve"
+    assert concern(seen(fresh, alive=False), "waiting").mend == "autolab run"
 
 
 def test_sessions_without_an_answer_are_counted_by_their_ends(fresh: Lab) -> None:

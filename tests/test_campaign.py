@@ -26,6 +26,7 @@ from autolab.task import Edit
 GOOD = [0.6, 0.4, 0.7, 0.8, 0.9, 0.2]
 
 
+@pytest.mark.slow
 def test_a_search_measures_judges_and_promotes(toy: Path) -> None:
     lab, _, reason = search(toy, GOOD)
     assert reason == "all trials are done"
@@ -37,6 +38,7 @@ def test_a_search_measures_judges_and_promotes(toy: Path) -> None:
     assert load_json(toy / MASTER)["trial"] == rows(toy / TABLE)[5]["trial_id"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_campaign_whatever_the_slots(tmp_path: Path) -> None:
     script = [*GOOD, 0.95]
     first = outcome(search(write_toy(tmp_path / "a"), script, slots=2)[0])
@@ -46,6 +48,7 @@ def test_the_same_seed_gives_the_same_campaign_whatever_the_slots(tmp_path: Path
     assert [trial[3] for trial in other] != [trial[3] for trial in first]
 
 
+@pytest.mark.slow
 def test_a_proposer_sees_exactly_the_trials_before_its_window(toy: Path) -> None:
     _, harness, _ = search(toy, GOOD)
     # window 4: trial k is opened when trial k - 4 has been judged; the baseline is not told
@@ -81,6 +84,7 @@ def test_a_duplicate_learns_what_came_out(toy: Path) -> None:
     assert last.status == "duplicate" and "worse, loss 1.7" in last.note
 
 
+@pytest.mark.slow
 def test_trials_is_a_total_and_a_second_run_goes_on(toy: Path) -> None:
     search(toy, GOOD, limits=Limits(trials=3))
     lab, harness, _ = search(toy, GOOD)
@@ -109,6 +113,7 @@ def test_a_baseline_that_fails_is_one_line(tmp_path: Path) -> None:
         search(directory, GOOD)
 
 
+@pytest.mark.slow
 def test_stop_lets_what_runs_end_and_loses_nothing(toy: Path) -> None:
     def stop(work: CampaignRun, event: object) -> None:
         if getattr(event, "kind", "") == "promoted":
@@ -122,6 +127,7 @@ def test_stop_lets_what_runs_end_and_loses_nothing(toy: Path) -> None:
     assert len(rows(toy / TABLE)) == 7
 
 
+@pytest.mark.slow
 def test_stop_and_pause_reach_a_campaign_from_another_process(toy: Path) -> None:
     lab = start(toy)
     paused_at: list[int] = []
@@ -158,6 +164,7 @@ def command(toy: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "autolab.cli.main", "run", "-C", str(toy), "--json", *more]
 
 
+@pytest.mark.slow
 def test_kill_9_loses_nothing_and_leaves_nothing(toy: Path) -> None:
     (toy / "train.py").write_text(TRAIN.replace("value = RATE", "import time; time.sleep(0.2); value = RATE"))
     lines = 0
@@ -192,6 +199,7 @@ def test_ctrl_c_drains(toy: Path) -> None:
     assert left_over(toy / ".autolab") == {}
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_campaign_well(toy: Path) -> None:
     """`autolab run | head -1`"""
     words = [sys.executable, "-m", "autolab.cli.main", "run", "-C", str(toy), "--trials", "20"]
@@ -241,6 +249,7 @@ def test_a_changed_evaluator_needs_a_new_campaign(toy: Path) -> None:
     assert done.returncode == 2 and "--new" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_ledger_stays_whole(toy: Path) -> None:
     """A directory in which no bundle can be made stands for a disk that is full."""
     search(toy, GOOD[:2])

@@ -285,6 +285,7 @@ def test_a_model_that_never_answers_needs_a_person(toy: Path) -> None:
 KEY = "sk-" + 8 * "k3y/"
 
 
+@pytest.mark.slow
 def test_no_part_of_a_key_that_a_server_repeats_is_left_where_its_words_are_cut(toy: Path) -> None:
     def model(request: Request) -> Step:
         before = "x" * (180 + 5 * trial_of(request))

@@ -125,6 +125,7 @@ def test_steering_is_recorded_for_the_proposers(toy: Path) -> None:
     assert lab.open_trial(role="worker", agent="test").guidance == ("try smaller steps",)
 
 
+@pytest.mark.slow
 def test_submit_takes_edits_from_a_pipe(toy: Path) -> None:
     edits = json.dumps([{"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.9"}])
     done = autolab(toy, "submit", "--hypothesis", "better", "--edits", "-", "--json", input=edits)
@@ -132,6 +133,7 @@ def test_submit_takes_edits_from_a_pipe(toy: Path) -> None:
     assert rows(toy / TABLE)[-1]["agent"] == "submit"
 
 
+@pytest.mark.slow
 def test_init_makes_a_self_reported_lab_that_says_so(tmp_path: Path) -> None:
     script = "LR = 0.5  # range: 0.01 .. 2\nprint(f'val_loss: {(LR - 0.1) ** 2 + 1:.6f}')\n"
     (tmp_path / "train.py").write_text(script)
@@ -167,6 +169,7 @@ def test_init_writes_nothing_that_it_would_refuse(tmp_path: Path) -> None:
     assert not (tmp_path / "task.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_submission_that_cannot_be_read_leaves_no_trial(toy: Path, tmp_path: Path) -> None:
     lab, _, _ = search(toy, [0.6])
     (tmp_path / "edits.json").write_text("not json")
@@ -175,12 +178,14 @@ def test_a_submission_that_cannot_be_read_leaves_no_trial(toy: Path, tmp_path: P
     assert lab.ledger.undone(lab.campaign.id) == []
 
 
+@pytest.mark.slow
 def test_no_edits_are_not_the_working_tree(toy: Path) -> None:
     search(toy, [0.6])
     done = autolab(toy, "submit", "--hypothesis", "x", "--edits", "-", "--json", input="[]")
     assert json.loads(done.stdout)["status"] == "proposal_failed"
 
 
+@pytest.mark.slow
 def test_an_interrupted_submission_is_finished_by_the_next(toy: Path, tmp_path: Path) -> None:
     lab, _, _ = search(toy, [0.6])
     (tmp_path / "train.py").write_text(TRAIN.replace("RATE = 0.5", "RATE = 0.9"))
@@ -191,6 +196,7 @@ def test_an_interrupted_submission_is_finished_by_the_next(toy: Path, tmp_path: 
     assert json.loads(done.stdout)["verdict"] == "confirmed", done.stderr
 
 
+@pytest.mark.slow
 def test_adopt_knows_its_own_files_whatever_their_line_ends(toy: Path) -> None:
     (toy / "train.py").write_bytes(TRAIN.replace("\n", "\r\n").encode())
     search(toy, [0.9])
@@ -203,6 +209,7 @@ def test_stopping_what_does_not_run_says_so(searched: Path) -> None:
         assert "is not running (finished)" in autolab(searched, word).stdout
 
 
+@pytest.mark.slow
 def test_an_edited_recipe_is_not_ignored_in_silence(toy: Path) -> None:
     search(toy, [0.6])
     (toy / "train.py").write_text(TRAIN.replace("RATE = 0.5", "RATE = 5.5"))
@@ -268,6 +275,7 @@ def test_unknown_trials_are_one_line(searched: Path) -> None:
     assert "no trial" in bad_input(searched, "diff", "nonsense")
 
 
+@pytest.mark.slow
 def test_doctor_says_how_to_mend_a_missing_sandbox(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 

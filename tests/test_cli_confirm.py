@@ -28,6 +28,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return lab
 
 
+@pytest.mark.slow
 def test_a_promotion_is_certified_on_the_way(searched: Lab) -> None:
     promoted = searched.ledger.trial(searched.ledger.master(searched.campaign.id).trial)
     assert promoted.verdict == "certified"
@@ -47,6 +48,7 @@ def test_confirm_takes_a_finished_trial_up_again(searched: Lab) -> None:
     assert told["verdict"] == "worse" and told["promoted"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -64,6 +66,7 @@ def test_what_cannot_be_done_is_said_in_one_line(searched: Lab, words: tuple[str
     assert said in text
 
 
+@pytest.mark.slow
 def test_without_a_sealed_split_certify_says_what_to_write(toy: Path) -> None:
     search(toy, [])
     done = autolab("certify", "-C", toy)

@@ -48,6 +48,7 @@ def run(lab: Lab, name: str, *, dies_after: int | None = None) -> None:
     asyncio.run(work.run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", collaborations())
 def test_a_campaign_whose_process_died_goes_on_as_if_it_had_not(tmp_path: Path, name: str) -> None:
     whole, parts = (start(write_toy(tmp_path / name, task=SURFACES)) for name in ("whole", "parts"))

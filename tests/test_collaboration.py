@@ -49,6 +49,7 @@ outcomes = st.one_of(
 steps = st.lists(st.tuples(st.integers(0, 99), outcomes), min_size=1, max_size=40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
@@ -88,6 +89,7 @@ async def all_proposed(play: Play, numbers: list[int]) -> None:
     await asyncio.gather(*(play.bring(number) for number in numbers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_sixty_four_at_once_get_a_trial_and_a_proposal_each(tmp_path: Path, name: str) -> None:
     agents = 192 if name == "team" else 64  # three agents are one team

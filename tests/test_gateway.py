@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import ClientSession, UnixConnector
 from stand_ins.model_server import ModelServer, Responder, Step, call, say
 from stand_ins.steps import context_overflow
@@ -75,6 +76,7 @@ def test_the_key_is_added_and_the_answer_counted() -> None:
     assert usage.cost_usd == (usage.tokens_in + 10 * usage.tokens_out) / 1e6
 
 
+@pytest.mark.slow
 def test_what_passes_by_itself_is_never_seen_by_the_agent() -> None:
     faults = [
         Step(status=429, retry_after=0.01), Step(status=500), Step(status=503), Step(cut="reset"), Step(cut="end"),

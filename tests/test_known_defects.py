@@ -154,6 +154,7 @@ def test_i_protection_is_enforced_not_asked_for(lab: Lab) -> None:
     assert trial.status in ("crash", "tampered") and "read-only" in trial.note.lower()
 
 
+@pytest.mark.slow
 def test_j_a_hung_trial_ends_and_the_next_one_runs(tmp_path: Path) -> None:
     toy = write_toy(tmp_path / "toy", task=TASK.replace("wall_seconds: 20", "wall_seconds: 3"))
     hang = (
@@ -163,6 +164,7 @@ def test_j_a_hung_trial_ends_and_the_next_one_runs(tmp_path: Path) -> None:
     assert [trial.status for trial in lab.ledger.sequence(lab.campaign.id)] == ["ok", "timeout", "ok"]
 
 
+@pytest.mark.slow
 def test_k_nothing_of_the_users_is_overwritten(lab: Lab) -> None:
     run(lab, propose(lab, ("RATE = 0.5", "RATE = 0.8")))
     assert autolab("init", lab.root).returncode == 2
@@ -174,6 +176,7 @@ def test_k_nothing_of_the_users_is_overwritten(lab: Lab) -> None:
     assert "RATE = 0.8" in (lab.root / "train.py").read_text()
 
 
+@pytest.mark.slow
 def test_l_the_files_never_say_what_the_ledger_does_not(lab: Lab) -> None:
     run(lab, propose(lab, ("RATE = 0.5", "RATE = 0.8")))
     write_views(lab.ledger, lab.root)

@@ -35,6 +35,7 @@ def test_a_missed_gate_is_a_failure_with_its_number(tmp_path: Path) -> None:
     assert "loss 1.8" in trial.note and "above 1.5" in trial.note
 
 
+@pytest.mark.slow
 def test_wall_clock_as_the_objective_is_measured_by_the_runner(tmp_path: Path) -> None:
     task = TASK + "objective: wallclock\ngates: [{metric: loss, at_most: 1.5}]\n"
     train = TRAIN.replace("    value =", "    import time; time.sleep(RATE)\n    value =")
@@ -93,6 +94,7 @@ def test_seeds_belong_to_the_lab(toy: Path) -> None:
     assert seeds == [m.seed for m in lab.first_measurements(baseline)]
 
 
+@pytest.mark.slow
 def test_a_trial_is_judged_once(toy: Path) -> None:
     lab = start(toy)
     run(lab, next(lab.ledger.sequence(lab.campaign.id)))

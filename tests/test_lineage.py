@@ -196,6 +196,7 @@ def test_ideas_with_a_source_come_first(lab: Lab) -> None:
     assert told.index("a result") < told.index("a hunch")
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(

@@ -284,6 +284,7 @@ def test_an_identity_depends_on_contents_alone() -> None:
     )
 
 
+@pytest.mark.slow
 def test_proposing_stays_cheap_after_many_trials() -> None:
     harness = OfflineHarness(task(), 5)
     text = RECIPE + "".join(f"\ndef f{i}(x):\n    return x * {i}\n" for i in range(150))

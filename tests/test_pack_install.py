@@ -463,6 +463,7 @@ def killed_at(step: int, act: Callable[[], object]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", ["install", "upgrade", "remove"])
 def test_a_run_that_was_killed_is_completed_by_the_next(
     pack: Path, project: Path, home: Path, act: str
@@ -632,6 +633,7 @@ def autolab(directory: Path, home: Path, *words: str) -> subprocess.CompletedPro
     return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_init_installs_the_real_pack_makes_the_lab_too_and_removes_it(project: Path, home: Path) -> None:
     before = snapshot(project)
     done = autolab(project, home, "init", "--opencode", "--host", "claude")

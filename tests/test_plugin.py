@@ -187,6 +187,7 @@ def test_every_tool_that_writes_is_held_to_the_same_rule(labs: Labs) -> None:
     assert all(answer.startswith("[refused] ") for answer in answers[3:])
 
 
+@pytest.mark.slow
 @needs_node
 def test_roles_without_a_workspace_write_nothing(labs: Labs) -> None:
     for role in ("lab", "reviewer", "researcher"):
@@ -302,6 +303,7 @@ def test_searches_start_in_allowed_folders_and_what_they_find_elsewhere_is_left_
     assert answers[9]["output"]["output"] == "No files found"
 
 
+@pytest.mark.slow
 @needs_node
 def test_only_the_lab_delegates_and_only_to_the_labs_agents(labs: Labs) -> None:
     def task(role: str, target: str, prompt: str = "go") -> str:

@@ -102,6 +102,7 @@ def test_on_a_plateau_it_branches_from_several_programs(toy: Path, archive: str)
     assert all(lab.ledger.trial(number).status is Status.OK for number in found)
 
 
+@pytest.mark.slow
 def test_the_same_trials_and_seed_give_the_same_choices(toy: Path) -> None:
     lab = begun(toy)
     for n in range(80):
@@ -166,6 +167,7 @@ def test_a_resumed_campaign_sees_the_same_migrants(tmp_path: Path) -> None:
     assert [again.choose(n) for n in range(70, 130)] == [living.choose(n) for n in range(70, 130)]
 
 
+@pytest.mark.slow
 def test_a_campaign_runs_with_an_archive_and_a_second_process_would_choose_the_same(toy: Path) -> None:
     lab = start(toy)
     found = population(lab, "dns")

@@ -722,6 +722,7 @@ def test_the_command_reads_once_and_says_what_it_writes(root: Path, monkeypatch:
     assert len(read) == 1 and '"state":"of look 0"' in path.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_a_signal_comes_and_ends_well(root: Path, number: signal.Signals) -> None:
     command = [

@@ -82,6 +82,7 @@ def outcomes(lab: Lab) -> list[str]:
     return [str(t.verdict or t.status or t.state) for t in lab.ledger.sequence(lab.campaign.id)]
 
 
+@pytest.mark.slow
 def test_the_baseline_comes_first_and_every_submitted_trial_is_judged(toy: Path) -> None:
     lab = start(toy)
     made = add_idea(lab.ledger, lab.campaign.id, change="raise the rate")
@@ -96,6 +97,7 @@ def test_the_baseline_comes_first_and_every_submitted_trial_is_judged(toy: Path)
     assert lab.ledger.campaign(lab.campaign.id).state == "finished"
 
 
+@pytest.mark.slow
 def test_what_a_decision_waits_for_gets_a_slot_before_the_next_screen(lab: Lab) -> None:
     first, *_, last = [submitted(lab, rate) for rate in (0.9, 0.1, 0.2)]
     _, heard = serve(lab, slots=1)
@@ -106,6 +108,7 @@ def test_what_a_decision_waits_for_gets_a_slot_before_the_next_screen(lab: Lab) 
     assert began.index((first.number, "replicate")) <= began.index((last.number, "screen"))
 
 
+@pytest.mark.slow
 def test_what_two_trials_want_is_measured_once(tmp_path: Path) -> None:
     lab = start(write_sealed_toy(tmp_path / "toy"))
     for rate in (0.8, 0.85):
@@ -146,6 +149,7 @@ def test_it_ends_when_its_hours_are_over(lab: Lab) -> None:
     assert "hours are over" in reason and outcomes(lab) == ["confirmed", "queued"]
 
 
+@pytest.mark.slow
 def test_stop_lets_what_runs_end_and_the_next_service_goes_on(lab: Lab) -> None:
     submitted(lab, 0.9)
     reason, heard = serve(
@@ -171,6 +175,7 @@ def test_stop_now_ends_what_runs_and_it_is_measured_again(toy: Path) -> None:
     assert all(m.status is None for m in lab.ledger.measurements(1))
 
 
+@pytest.mark.slow
 def test_a_pause_lasts_until_resume(lab: Lab) -> None:
     submitted(lab, 0.9)  # two measurements: one before the pause, one after
     orders = {"measured": "paused", "paused": "running"}
@@ -245,6 +250,7 @@ def wait_until(ledger: Ledger, true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_where_it_was(lab: Lab) -> None:
     trial = submitted(lab, SLOW_RATE)
     with process(lab.root) as first:

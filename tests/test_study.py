@@ -247,6 +247,7 @@ def test_what_says_nothing_or_cannot_run_is_refused_in_one_line(
     assert not (toy / ".autolab" / "studies").exists()
 
 
+@pytest.mark.slow
 def test_every_arm_and_seed_is_a_campaign_of_its_own_and_none_is_run_twice(toy: Path) -> None:
     words, slots = (*VARIED, "--seeds", "2", "--trials", "2"), ("--", "--slots", "2")
     done = study(toy, *words, "--json", *slots)
@@ -276,6 +277,7 @@ def test_every_arm_and_seed_is_a_campaign_of_its_own_and_none_is_run_twice(toy: 
     assert study(toy, "--show", "--json").stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_was(tmp_path: Path) -> None:
     slow = TRAIN.replace("    seed = int", "    import time; time.sleep(0.3)\n    seed = int")
     toy = write_toy(tmp_path / "toy", train=slow)
@@ -319,6 +321,7 @@ def until(true: Any) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_campaign_that_cannot_run_ends_the_study_with_its_words(toy: Path) -> None:
     (toy / "train.py").write_text("raise SystemExit('no')\n")
     done = study(toy, *VARIED, "--seeds", "2", "--trials", "2")
@@ -385,6 +388,7 @@ def test_ideas_are_recognised_in_words_and_as_changes() -> None:
     assert line_of(TRAIN, "STEPS") == "STEPS = 10" and line_of(TRAIN, "NONE") is None
 
 
+@pytest.mark.slow
 def test_models_that_forget_repeat_what_fails(tmp_path: Path) -> None:
     """A study with agents: lineage is in the prompts of one arm and not of the other; tokens are counted."""
     toy = write_toy(tmp_path / "toy")

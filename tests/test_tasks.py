@@ -356,6 +356,7 @@ def test_the_recipe_leaves_the_same_construction_each_time(tmp_path: Path, name:
     assert evaluator(name).evaluate(tmp_path / "1" / "construction.json")["status"] == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_a_campaign_on_it_finds_something(tmp_path: Path, name: str) -> None:
     lab = tmp_path / name

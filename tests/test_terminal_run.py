@@ -82,6 +82,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 # in a real terminal -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_master_the_slots_the_queue_and_the_budget_are_shown(ran: Shown) -> None:
     screen = next(s for s in ran.screens if has(s, ("NEW MASTER", "━", "budget")))
     below = screen[max(place for place, line in enumerate(screen) if "NEW MASTER" in line) + 1 :]
@@ -117,6 +118,7 @@ def test_a_failure_is_told_below_the_log(tmp_path: Path) -> None:
     assert "the baseline failed: crash" in "".join(left[first:])
 
 
+@pytest.mark.slow
 def test_another_size_leaves_one_view(tmp_path: Path) -> None:
     sizes = [(50, 30), (110, 30), (60, 24)]
     terminal = Terminal(write_quick(tmp_path / "quick"), ["run", *LIMITS])
@@ -135,6 +137,7 @@ def test_another_size_leaves_one_view(tmp_path: Path) -> None:
     assert len(views) >= 5 and set(views) <= {0, 1}
 
 
+@pytest.mark.slow
 def test_what_ended_earlier_is_shown_again(tmp_path: Path) -> None:
     lab = write_quick(tmp_path / "quick")
     assert autolab(lab, "run", "--slots", "2", "--trials", "1").returncode == 0
@@ -149,6 +152,7 @@ def test_serve_shows_the_same(tmp_path: Path) -> None:
     assert served.code == 0 and served.terminal.untouched and "interrupted" in served.left
 
 
+@pytest.mark.slow
 def test_a_terminal_that_can_do_nothing_gets_plain_lines(tmp_path: Path) -> None:
     lab = write_quick(tmp_path / "quick")
     terminal = Terminal(lab, ["run", "--slots", "1", "--trials", "1"], TERM="dumb")
@@ -158,6 +162,7 @@ def test_a_terminal_that_can_do_nothing_gets_plain_lines(tmp_path: Path) -> None
 # elsewhere --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_terminal_there_are_plain_lines(tmp_path: Path) -> None:
     done = autolab(write_quick(tmp_path / "quick"), "run", "--slots", "1", "--trials", "2")
     assert done.returncode == 0 and "\x1b" not in done.stdout and "queue " not in done.stdout

@@ -110,6 +110,7 @@ def test_trackio_ends_with_the_dashboard_that_was_killed(lab: Path, directory: P
     pytest.fail("Trackio still serves")
 
 
+@pytest.mark.slow
 def test_a_space_on_a_hub_that_hangs_is_one_line(lab: Path, directory: Path) -> None:
     with hanging_hub() as (_, environment):
         command = [

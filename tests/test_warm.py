@@ -339,6 +339,7 @@ Warm(Path(sys.argv[1])).measure("import time; time.sleep(60)")
 """
 
 
+@pytest.mark.slow
 def test_when_the_lab_is_killed_nothing_stays_alive(tmp_path: Path) -> None:
     tests = str(Path(__file__).parent)
     lab = subprocess.Popen([sys.executable, "-c", LAB, str(tmp_path / "lab"), tests])

@@ -309,6 +309,7 @@ def test_stealing_cpu_with_children_that_nobody_waits_for(lab: Warm) -> None:
     assert attack(lab, train).status is Status.TIMEOUT
 
 
+@pytest.mark.slow
 def test_sleeping_for_ever(lab: Warm) -> None:
     result = attack(lab, "import time\nwhile True: time.sleep(10)\n")
     assert (result.status, result.cause[:4]) == (Status.TIMEOUT, "idle")
