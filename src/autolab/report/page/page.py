@@ -24,11 +24,18 @@ from autolab.report.page.encoding import columns, encoded
 
 HERE = Path(__file__).resolve().parent
 LARGEST = 5_600_000  # bytes of the page, with everything in it
-LIBRARIES = ("echarts", "prism-core", "prism-clike", "prism-python", "prism-diff", "prism-diff-highlight")
-SCRIPTS = (
-    "dom", "format", "data", "seen", "view", "charts", "staircase", "lineage", "slots", "row", "ledger", "tables",
-    "filters", "live", "main",
+# In the order in which they run. The first ones, and the columns that they need, draw the staircase; the browser has
+# not even read the rest of the page then.
+FIRST = (
+    "vendor/echarts.min", "js/dom", "js/format", "js/data", "js/seen", "js/view", "js/theme", "js/charts",
+    "js/staircase", "js/first",
 )  # fmt: skip
+THEN = (
+    "vendor/prism-core.min", "vendor/prism-clike.min", "vendor/prism-python.min", "vendor/prism-diff.min",
+    "vendor/prism-diff-highlight.min", "js/lineage", "js/slots", "js/row", "js/ledger", "js/tables", "js/filters",
+    "js/live", "js/main",
+)  # fmt: skip
+NEEDED_FIRST = ("ordinal", "outcome", "score", "low", "high", "place")  # columns of marks
 
 
 @dataclass(frozen=True)
@@ -38,13 +45,17 @@ class Live:
     nonce: str
 
 
-def write_page(ledger: Ledger, campaign: str, root: Path, *, now: float, alive: bool) -> Path:
-    """Write the page to results/<campaign>/report.html below `root`, all of it or nothing; returns the path."""
+def write_page(
+    ledger: Ledger, campaign: str, root: Path, *, now: float, alive: bool, view: Overview | None = None
+) -> Path:
+    """Write the page to results/<campaign>/report.html below `root`, all of it or nothing; returns the path. `view`:
+    the overview of that moment, if it has been read already."""
     from autolab.report.overview import details, overview
 
     path = root / "results" / campaign / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = page(overview(ledger, campaign, now=now, alive=alive), details(ledger, campaign))
+    view = view or overview(ledger, campaign, now=now, alive=alive)
+    text = page(view, details(ledger, campaign))
     with replacing(path) as file:
         file.write(text)
     return path
@@ -61,18 +72,16 @@ def page(view: Overview, details: Iterable[tuple[int, Detail]], *, live: Live | 
     environment.filters.update({name: getattr(shown, name) for name in names})
     environment.filters["exact"] = repr
     environment.globals["share"] = shown.share
-    scripts = [_script(HERE / "vendor" / f"{name}.min.js") for name in LIBRARIES]
-    scripts += [_script(HERE / "js" / f"{name}.js") for name in SCRIPTS]
+    first, then = ([_script(HERE / f"{name}.js") for name in names] for names in (FIRST, THEN))
     digits = shown.decimals(view.noise)
     head = environment.get_template("page.html.j2").render(
-        view=view, digits=digits, live=live, policy=_policy(scripts, live), palette=palette(),
+        view=view, digits=digits, live=live, policy=_policy([*first, *then], live), palette=palette(),
         shown_as=shown_as, style=(HERE / "page.css").read_text(encoding="utf-8"),
     )  # fmt: skip
-    body = [
-        head,
-        f'<script type="application/json" id="data">{encoded(_data(view, digits, live))}</script>\n',
-    ]
-    body += [f"<script>{text}</script>\n" for text in scripts]
+    body = [head]
+    for name, data, scripts in zip(("data", "rest"), _data(view, digits, live), (first, then), strict=True):
+        body.append(f'<script type="application/json" id="{name}">{encoded(data)}</script>\n')
+        body += [f"<script>{text}</script>\n" for text in scripts]
     if live is None:
         room = LARGEST - sum(len(part.encode("utf-8", "replace")) for part in body)
         body += [
@@ -82,19 +91,22 @@ def page(view: Overview, details: Iterable[tuple[int, Detail]], *, live: Live | 
     return "".join([*body, "</body>\n</html>\n"])
 
 
-def _data(view: Overview, digits: int, live: Live | None) -> dict[str, Any]:
-    """The overview as the page's scripts read it."""
+def _data(view: Overview, digits: int, live: Live | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The overview as the page's scripts read it: what the staircase needs, and what is added to it later."""
     known = {field.name: getattr(view, field.name) for field in fields(view)}
     slots = {field.name: getattr(view.slots, field.name) for field in fields(view.slots)}
-    return {
+    marks = columns(Mark, view.marks)
+    spans = columns(Span, view.slots.spans)
+    first = {
         **known,
-        "marks": columns(Mark, view.marks),
-        "slots": {**slots, "spans": columns(Span, view.slots.spans)},
+        "marks": {name: marks.pop(name) for name in NEEDED_FIRST},
+        "slots": {**slots, "spans": {name: [] for name in spans}},
         "digits": digits,
         "palette": palette(),
         "per_piece": PER_PIECE,
         "nonce": live.nonce if live else None,
     }
+    return first, {"marks": marks, "spans": spans}
 
 
 def _script(path: Path) -> str:

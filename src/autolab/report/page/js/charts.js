@@ -14,12 +14,13 @@ const Shapes = {
       buildPath(context, { key }) { if (Shapes.numbers.has(key)) draw(context, Shapes.numbers.get(key)()); },
     }));
   },
-  /** Those of one chart are painted again, with the numbers of now. */
-  repaint(chart) {
+  /** Those of one chart are painted again, with the numbers of now; ECharts itself would wait for another frame. */
+  repaint({ id, chart }) {
     for (const shape of Shapes.made) {
       if (!shape.__zr) Shapes.made.delete(shape);
-      else if (shape.shape.key.startsWith(`${chart},`)) shape.dirtyShape();
+      else if (shape.shape.key.startsWith(`${id},`)) shape.dirtyShape();
     }
+    chart.getZr().flush();
   },
 };
 
@@ -128,7 +129,7 @@ const Charts = {
     });
     panel.id = id;
     Charts.made.push(panel);
-    Seen.add(element, () => Shapes.repaint(id));
+    Seen.add(element, () => Shapes.repaint(panel));
     Charts.point(panel, element);
     new ResizeObserver(() => Charts.fit(panel, element)).observe(element);
   },
@@ -142,6 +143,9 @@ const Charts = {
 
   /** Everything anew, in other colours or another size. */
   redraw() { for (const panel of Charts.made) panel.draw(); },
+
+  /** Its edges are said, so nobody needs to measure all labels to find them. */
+  grid: (edges) => ({ ...edges, outerBoundsMode: "none" }),
 
   axis: (given = {}) => {
     const { soft, line } = Charts.inks_now();
@@ -176,7 +180,8 @@ const Charts = {
   },
 
   point(panel, element) {
-    const zr = panel.chart.getZr(), find = (event) => (panel.find ? panel.find(event.offsetX, event.offsetY) : Charts.nearest(panel, event.offsetX, event.offsetY));
+    const ready = () => "ready" in document.documentElement.dataset; // what is pressed may need the rest of the page
+    const zr = panel.chart.getZr(), find = (event) => (!ready() ? null : panel.find ? panel.find(event.offsetX, event.offsetY) : Charts.nearest(panel, event.offsetX, event.offsetY));
     zr.on("mousemove", (event) => {
       const ordinal = find(event);
       zr.setCursorStyle(ordinal === null ? "default" : "pointer");

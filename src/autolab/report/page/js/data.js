@@ -1,6 +1,7 @@
 "use strict";
 // The campaign as the page knows it: `Data.now` is the overview, `marks` and `spans` are columns. Places in the columns
-// are called `i`; a trial's ordinal is its name elsewhere.
+// are called `i`; a trial's ordinal is its name elsewhere. Until `Data.complete` there are only the columns that the
+// staircase needs: the rest of the page is not read yet.
 
 const Data = {
   now: JSON.parse(document.getElementById("data").textContent),
@@ -12,19 +13,27 @@ const Data = {
   /** After the overview has changed. */
   settle() {
     const marks = Data.now.marks, spans = Data.now.slots.spans;
-    Data.count = marks.id.length;
+    Data.count = marks.ordinal.length;
     Data.index = new Map(marks.ordinal.map((ordinal, i) => [ordinal, i]));
-    Data.byId = new Map(marks.id.map((id, i) => [id, i]));
+    Data.byId = new Map((marks.id || []).map((id, i) => [id, i]));
     Data.haystack = [];
     Data.ofLane = Data.now.slots.lanes.map(() => new Set());
     spans.trial.forEach((trial, k) => Data.ofLane[spans.lane[k]].add(trial));
+  },
+
+  /** The rest of the columns: everything but the staircase needs them. */
+  complete() {
+    const { marks, spans } = JSON.parse(Dom.id("rest").textContent);
+    Object.assign(Data.now.marks, marks);
+    Data.now.slots.spans = spans;
+    Data.settle();
   },
 
   /** What came since; see report/live. */
   apply(change) {
     const now = Data.now, marks = now.marks, spans = now.slots.spans;
     for (const mark of change.marks) {
-      const place = Data.index.has(mark.ordinal) ? Data.index.get(mark.ordinal) : marks.id.length;
+      const place = Data.index.has(mark.ordinal) ? Data.index.get(mark.ordinal) : marks.ordinal.length;
       Data.index.set(mark.ordinal, place);
       for (const name of Object.keys(marks)) marks[name][place] = mark[name];
     }

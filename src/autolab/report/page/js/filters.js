@@ -51,8 +51,7 @@ const Filters = {
     for (const button of document.querySelectorAll("[data-color]")) button.setAttribute("aria-pressed", String(button.dataset.color === View.color));
     Dom.id("frame").setAttribute("aria-pressed", String(View.frame === "all"));
     const [from, to] = View.range && View.range[0] === View.x ? View.range.slice(1).map((at) => Filters.short(at * Data.scale(View.x))) : ["", ""];
-    Dom.id("from").value = from;
-    Dom.id("to").value = to;
+    for (const [side, value] of [["from", from], ["to", to]]) if (document.activeElement !== Dom.id(side)) Dom.id(side).value = value;
     Dom.id("range-unit").textContent = Data.unit(View.x);
     if (document.activeElement !== Dom.id("find")) Dom.id("find").value = View.find;
     const filtered = View.filtered();

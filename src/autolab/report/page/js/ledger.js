@@ -2,7 +2,7 @@
 // All trials as a table, a page of them at a time: sorted by any column, filtered with everything else.
 
 const Ledger = {
-  ROWS: 30,
+  ROWS: 25,
   // name, title, kind, on narrow screens too; text columns sort as text
   COLUMNS: [
     ["ordinal", "trial", "id", true], ["outcome", "outcome", "outcome", true], ["score", "score", "score", true], ["low", "95 % interval", "interval", false],
@@ -25,6 +25,7 @@ const Ledger = {
       const row = event.target.closest("tr.row");
       if (row && !getSelection().toString()) Ledger.toggle(Number(row.dataset.ordinal));
     });
+    Dom.id("trials").style.setProperty("--digits", Data.now.digits); // of scores, for the width of their columns
     Ledger.draw();
     Seen.add(Dom.id("ledger"), Ledger.draw);
     const room = Dom.id("trials").parentElement; // opened rows are as wide as what is seen of the table

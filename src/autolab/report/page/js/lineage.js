@@ -54,7 +54,7 @@ const Lineage = {
     const newest = Lineage.newest();
     const passes = (i, parent) => View.mask[i] && (View.family === null || View.mask[parent]);
     return {
-      grid: [{ left: narrow ? 34 : 52, right: narrow ? 10 : 22, top: 26, bottom: 76 }],
+      grid: [Charts.grid({ left: narrow ? 34 : 52, right: narrow ? 10 : 22, top: 26, bottom: 76 })],
       xAxis: [Charts.axis({ min: -newest * 0.01, max: newest * 1.01, splitLine: { show: false }, name: "trial, in the order in which they were opened", nameGap: 26, axisLabel: { color: soft, showMinLabel: false, showMaxLabel: false } })],
       yAxis: [Charts.axis({ ...Lineage.rows(), minInterval: 1, name: "generation", nameLocation: "end", nameGap: 10, nameTextStyle: { color: soft, align: "left", padding: [0, 0, 0, narrow ? -28 : -46] }, splitLine: { show: false }, axisLabel: { color: soft, showMinLabel: false, showMaxLabel: false, formatter: (value) => (Number.isInteger(value) ? value : "") } })],
       dataZoom: Charts.zoom(Lineage, [0], 14),

@@ -5,7 +5,7 @@ const Live = {
   start() {
     if (!Data.now.nonce) return;
     const events = new EventSource(`/events?now=${Data.now.now}`);
-    events.addEventListener("open", () => Live.say("live"));
+    events.addEventListener("open", Live.follow);
     events.addEventListener("error", () => Live.say("connection lost, trying again", true));
     events.addEventListener("problem", (event) => Live.say(JSON.parse(event.data).text, true));
     events.addEventListener("change", (event) => Live.take(JSON.parse(event.data)));
@@ -15,8 +15,9 @@ const Live = {
   },
 
   take(change) {
-    const at = [scrollX, scrollY];
+    const at = [scrollX, scrollY], chosen = Live.chosen();
     Data.apply(change);
+    Live.choose(chosen);
     Live.forget(change.marks.map((mark) => mark.ordinal));
     View.weigh();
     const { page } = View;
@@ -24,8 +25,26 @@ const Live = {
     View.page = page;
     scrollTo(...at);
     Live.buttons();
-    Live.say(`live, ${Format.clock(Data.now.now)} UTC`);
+    Live.follow();
   },
+
+  /** Concerns and slots are chosen by their places, and these change: what they are is kept. */
+  chosen: () => ({ concern: Data.now.concerns[View.concern], lanes: [...View.lane].map((lane) => Data.now.slots.lanes[lane]) }),
+
+  choose({ concern, lanes }) {
+    const alike = (one) => one.kind === concern.kind && (one.text === concern.text || one.trials.some((id) => concern.trials.includes(id)));
+    const place = concern ? Data.now.concerns.findIndex(alike) : -1;
+    View.concern = place < 0 ? null : place;
+    View.lane = new Set(lanes.map((name) => Data.now.slots.lanes.indexOf(name)).filter((lane) => lane >= 0));
+  },
+
+  /** That the page follows; or why nothing moves, and its buttons do nothing. */
+  follow() {
+    const { alive, state, now } = Data.now;
+    Live.say(alive ? `live, ${Format.clock(now)} UTC` : Live.why(state));
+  },
+
+  why: (state) => (["finished", "stopped"].includes(state) ? "the campaign has ended" : "nobody is at work on it: `autolab run` goes on"),
 
   /** Opened rows of trials that went on are asked for again. */
   forget(ordinals) {
@@ -41,7 +60,8 @@ const Live = {
     const { state, alive } = Data.now, paused = state === "paused", pause = Dom.id("pause"), stop = Dom.id("stop");
     pause.dataset.does = paused ? "resume" : "pause";
     pause.textContent = paused ? "Resume" : "Pause";
-    pause.disabled = stop.disabled = !alive && !paused;
+    pause.disabled = stop.disabled = !alive;
+    pause.title = stop.title = alive ? "" : Live.why(state);
   },
 
   /** The second press within five seconds stops. */

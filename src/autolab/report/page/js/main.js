@@ -1,25 +1,5 @@
 "use strict";
-// The order in which the page comes to life: the staircase first, the rest when that has been drawn.
-
-const Theme = {
-  names: { "": "auto", light: "light", dark: "dark" },
-  start() {
-    let kept = "";
-    try { kept = localStorage.getItem("autolab-colours") || ""; } catch { kept = ""; } // not everywhere on file://
-    Theme.put(kept in Theme.names ? kept : "");
-    Dom.id("theme").addEventListener("click", () => {
-      const order = Object.keys(Theme.names), next = order[(order.indexOf(document.documentElement.dataset.theme || "") + 1) % order.length];
-      try { localStorage.setItem("autolab-colours", next); } catch { /* it holds for this page only */ }
-      Theme.put(next);
-      Charts.redraw();
-    });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", Charts.redraw);
-  },
-  put(name) {
-    if (name) document.documentElement.dataset.theme = name; else delete document.documentElement.dataset.theme;
-    Dom.id("theme").textContent = `Colours: ${Theme.names[name]}`;
-  },
-};
+// The order in which the page comes to life: the staircase is there already, the rest follows when it has been seen.
 
 /** Paper is light and has its own width. */
 const Paper = {
@@ -35,15 +15,15 @@ const Paper = {
       else panel.chart.resize({ width: element.clientWidth, height: element.clientHeight });
     }
     Charts.redraw();
+    Tables.deadEnds();
   },
 };
 
-document.documentElement.classList.add("scripted");
-View.recall();
-Theme.start();
-Staircase.start();
-performance.mark("staircase-drawn");
-requestAnimationFrame(() => setTimeout(() => {
-  for (const part of [Lineage, Slots, Ledger, Tables, Filters, Paper, Live]) part.start();
-  document.documentElement.dataset.ready = "true";
-}));
+/** One part after the other, so that nobody who presses something waits for all of them. */
+const begin = (parts) => setTimeout(() => {
+  if (parts.length) { parts[0].start(); begin(parts.slice(1)); } else document.documentElement.dataset.ready = "true";
+});
+
+Data.complete();
+if (!View.known) First.draw();
+requestAnimationFrame(() => begin([Ledger, Tables, Filters, Lineage, Slots, Paper, Live]));

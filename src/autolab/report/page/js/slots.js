@@ -50,10 +50,10 @@ const Slots = {
     };
     const steps = queue.map(([at, waiting]) => [hours(at), waiting]), most = steps.reduce((top, [, waiting]) => Math.max(top, waiting), 1);
     if (steps.length) steps.push([end, steps[steps.length - 1][1]]);
-    const left = narrow ? 62 : 112, right = narrow ? 10 : 22, upper = 26, queueHeight = 52;
+    const left = narrow ? 80 : 112, right = narrow ? 10 : 22, upper = 26, queueHeight = 52;
     const inLane = { xAxisIndex: 1, yAxisIndex: 1, zlevel: 1 }; // a canvas of their own: the queue is not painted again
     return {
-      grid: [{ left, right, top: upper, height: queueHeight }, { left, right, top: upper + queueHeight + 16, bottom: 76 }],
+      grid: [Charts.grid({ left, right, top: upper, height: queueHeight }), Charts.grid({ left, right, top: upper + queueHeight + 16, bottom: 76 })],
       xAxis: [
         Charts.axis({ min: 0, max: end || 1, axisLabel: { show: false }, splitLine: { show: false } }),
         Charts.axis({ min: 0, max: end || 1, gridIndex: 1, splitLine: { show: false }, name: Data.xName("time"), nameGap: 26, axisLabel: { color: soft, hideOverlap: true, showMaxLabel: false } }),
@@ -63,7 +63,7 @@ const Slots = {
         Charts.axis({ gridIndex: 1, min: -0.5, max: Math.max(0.5, lanes.length - 0.5), inverse: true, splitLine: { show: false }, axisLabel: { show: false } }),
       ],
       graphic: lanes.length > 40 ? [] : lanes.map((name, k) => ({
-        type: "text", silent: true, left: 4, top: Slots.middle(k, lanes.length, upper + queueHeight + 16), style: { text: Format.said(name).slice(0, narrow ? 9 : 17), fill: soft, font: `11px ${getComputedStyle(document.body).fontFamily}`, verticalAlign: "top" },
+        type: "text", silent: true, left: 4, top: Slots.middle(k, lanes.length, upper + queueHeight + 16), style: { text: Format.said(name).slice(0, narrow ? 14 : 17), fill: soft, font: `11px ${getComputedStyle(document.body).fontFamily}`, verticalAlign: "top" },
       })),
       dataZoom: Charts.zoom(Slots, [0, 1], 14),
       series: [

@@ -80,12 +80,15 @@ const Staircase = {
     const cloud = (name, corners, size, style, given) => Charts.cloud(Staircase, name, points(name), corners, size, style, given);
     const steps = climbs.map((climb) => [scale * Data.xOfClimb(View.x, climb), climb.score]);
     const below = { xAxisIndex: 1, yAxisIndex: 1 };
-    const gutter = ["gutter faded", ...new Set(Data.now.marks.outcome.map((outcome) => `gutter ${Charts.shownAs(outcome)}`))];
+    // Every series costs milliseconds: only for what there is.
+    const { score, outcome: outcomes, place: places } = Data.now.marks, scored = new Set(), unscored = new Set();
+    for (let i = 0; i < Data.count; i += 1) if (places[i] !== null) (score[i] === null ? unscored : scored).add(Charts.shownAs(outcomes[i]));
+    const gutter = ["gutter faded", ...[...unscored].map((outcome) => `gutter ${outcome}`)], ever = new Set(climbs.map((climb) => climb.state));
     const tick = [[-0.13, -1], [0.13, -1], [0.13, 1], [-0.13, 1]], range = () => (View.range && View.range[0] === View.x ? View.range.slice(1).map((at) => at * scale) : null);
     return {
       grid: [
-        { left, right, top: 26, bottom: 142 },
-        { left, right, height: 58, bottom: 76 },
+        Charts.grid({ left, right, top: 26, bottom: 142 }),
+        Charts.grid({ left, right, height: 58, bottom: 76 }),
       ],
       xAxis: [
         Charts.axis({ min: begin, max: end, axisLabel: { show: false }, splitLine: { show: false } }),
@@ -103,7 +106,7 @@ const Staircase = {
       series: [
         { id: "noise", type: "line", data: [], silent: true, markArea: noise ? { silent: true, itemStyle: { color: band }, data: [[{ yAxis: noise.low }, { yAxis: noise.high }]] } : undefined },
         Charts.series("range", "bars", (place) => ({ at: range() ? [place.x(range()[0]), place.box.y, place.x(range()[1]) - place.x(range()[0]), place.box.height] : [] }), { fill: "rgba(86,180,233,.16)" }, { z: 0 }),
-        ...["confirmed", "certified", "simplification", "demoted", "baseline"].map((state) =>
+        ...[...ever].map((state) =>
           Charts.series(`ribbon ${state}`, "bars", (place) => ({
             at: climbs.flatMap((climb, k) => {
               const from = place.x(steps[k][0]), to = place.x(k + 1 < steps.length ? steps[k + 1][0] : end);
@@ -113,7 +116,7 @@ const Staircase = {
         cloud("faded", Charts.corners("no_difference"), 2.2, { fill: faded }, { z: 2 }),
         cloud("beyond faded", [[-1, 0], [1, 0], [0, -1.4]], 3, { fill: faded }, { z: 2 }),
         cloud("beyond", direction === "minimize" ? [[-1, 1.6], [1, 1.6], [0, 0]] : [[-1, -1.6], [1, -1.6], [0, 0]], narrow ? 3 : 4, { fill: "transparent", stroke: soft, lineWidth: 1 }, { z: 3 }),
-        ...Staircase.ORDER.map((outcome) => {
+        ...Staircase.ORDER.filter((outcome) => scored.has(outcome)).map((outcome) => {
           const promoted = !["worse", "no_difference"].includes(outcome), size = (promoted ? 5.2 : 2.9) * (Data.count < 200 ? 1.25 : Data.count > 1000 ? 0.9 : 1);
           return cloud(outcome, Charts.corners(outcome), narrow ? 0.8 * size : size,
             { fill: Charts.color(outcome), stroke: promoted ? edge : undefined, lineWidth: promoted ? 0.8 : 0, opacity: promoted ? 1 : 0.75 }, { z: promoted ? 6 : 3 });
@@ -170,7 +173,7 @@ const Staircase = {
   hover(ordinal) {
     if (ordinal === Staircase.under || (ordinal === null && Staircase.under === undefined)) return;
     Staircase.under = ordinal === null ? undefined : ordinal;
-    Shapes.repaint(Staircase.id);
+    Shapes.repaint(Staircase);
   },
 
   click: (ordinal) => Ledger.goTo(ordinal),

@@ -4,9 +4,12 @@
 
 const Tables = {
   FIRST: 8, // rows of a list that are seen without asking
+  MORE: 20, // dead ends that each press adds
+  ends: 8, // dead ends that are seen now
 
   start() {
-    for (const button of document.querySelectorAll("[data-more]")) button.addEventListener("click", () => { button.dataset.all = "true"; Tables.fold(button.dataset.more); });
+    for (const button of document.querySelectorAll("[data-more]")) button.addEventListener("click", () => Tables.more(button));
+    for (const row of [...Tables.body("dead_ends").rows].slice(Tables.ends)) row.remove(); // written anew when asked for
     for (const [id, update] of [["attention", Tables.attention], ["under-way", Tables.underWay], ["staircase", Tables.climbs], ["learned", Tables.learned]]) Seen.add(Dom.id(id), update);
     View.on((what) => {
       if (what === "data") { Tables.renew(); Tables.filter(); }
@@ -16,6 +19,8 @@ const Tables = {
 
   body: (name) => document.querySelector(`[data-table="${name}"]`).tBodies[0],
   number: (name, exact, text) => Dom.el("td", { class: "n", text, data: { label: name, value: exact === null ? null : String(exact) } }),
+  said: (text, label = null) => Dom.el("td", { class: "said", text: Format.said(text), data: { label } }),
+  outcome: (state) => Dom.el("td", { class: "outcome" }, [Charts.mark(state), ` ${Format.words(state)}`]),
   opener: (ordinal, id) => Dom.el("button", { type: "button", class: "link id", text: id, data: { open: ordinal } }),
 
   // what a filter leaves -------------------------------------------------------------------------------
@@ -57,11 +62,26 @@ const Tables = {
     button.textContent = `Show ${rows.length - Tables.FIRST} more`;
   },
 
+  more(button) {
+    if (button.dataset.more === "dead_ends") { Tables.ends += Tables.MORE; Tables.deadEnds(); return; }
+    button.dataset.all = "true";
+    Tables.fold(button.dataset.more);
+  },
+
+  /** There are hundreds: only those that are seen are in the page. */
+  deadEnds() {
+    const passing = Data.now.learned.dead_ends.filter((end) => Tables.passes(Data.now.marks.ordinal[Data.byId.get(end.trial)]));
+    const some = passing.slice(0, Charts.printing ? passing.length : Tables.ends), button = document.querySelector('[data-more="dead_ends"]');
+    const drawn = some.map((end) => end.trial).join(), body = Tables.body("dead_ends");
+    if (drawn !== [...body.rows].map((row) => row.dataset.id).join()) Dom.fill(body, some.map(Tables.deadEnd));
+    button.hidden = some.length === passing.length;
+    button.textContent = `Show ${Math.min(Tables.MORE, passing.length - some.length)} of ${passing.length - some.length} more`;
+  },
+
   /** Groups of what is chosen, counted from the trials themselves; of all, as they were counted by the lab. */
   learned() {
     const said = Dom.id("learned-said"), all = !View.filtered();
-    for (const row of Tables.body("dead_ends").rows) row.hidden = !Tables.passes(Data.now.marks.ordinal[Data.byId.get(row.dataset.id)]);
-    Tables.fold("dead_ends");
+    Tables.deadEnds();
     said.hidden = all;
     said.textContent = all ? "" : `Of the ${Format.plural(View.shown, "trial")} chosen:`;
     if (all && Tables.whole) return;
@@ -86,7 +106,7 @@ const Tables = {
       if (["provisional", "no_difference", "worse", "demoted"].includes(outcome)) group[outcome] += 1;
       group.failed += !["ok", "duplicate", "infra_error"].includes(m.status[i]);
       group.gain += gains.get(m.ordinal[i]) || 0;
-      group.compute_hours += (m.train_seconds[i] + m.eval_seconds[i]) / 3600;
+      group.compute_hours += m.slot_seconds[i] / 3600;
       group.dollars += m.dollars[i];
     }
     return [...groups.values()].sort((a, b) => b.trials - a.trials || (a.name < b.name ? -1 : 1));
@@ -113,8 +133,7 @@ const Tables = {
 
   renew() {
     const { concerns, under_way: underWay, climbs, learned, digits, began } = Data.now, { number, opener } = Tables;
-    const said = (text, label = null) => Dom.el("td", { class: "said", text: Format.said(text), data: { label } });
-    const outcome = (state, label) => Dom.el("td", { class: "outcome", data: { label } }, [Charts.mark(state), ` ${Format.words(state)}`]);
+    const { said, outcome } = Tables;
     Tables.headline();
     Dom.id("all-well").hidden = concerns.length > 0;
     Tables.body("attention").parentElement.hidden = !concerns.length;
@@ -133,7 +152,7 @@ const Tables = {
     Dom.id("no-climbs").hidden = climbs.length > 0;
     Tables.body("climbs").parentElement.parentElement.hidden = !climbs.length;
     Dom.fill(Tables.body("climbs"), [...climbs].reverse().map((climb) => Dom.el("tr", { data: { ordinal: climb.trial, kind: climb.kind } }, [
-      Dom.el("td", {}, [opener(climb.trial, climb.id)]), Dom.el("td", { text: climb.kind }), outcome(climb.state, null), number("score", climb.score, Format.number(climb.score, digits)),
+      Dom.el("td", {}, [opener(climb.trial, climb.id)]), Dom.el("td", { text: climb.kind }), outcome(climb.state), number("score", climb.score, Format.number(climb.score, digits)),
       Dom.el("td", { class: "n", text: `${Format.number(climb.low, digits)} – ${Format.number(climb.high, digits)}`, data: { low: String(climb.low), high: String(climb.high) } }),
       number("gain", climb.gain, climb.kind === "baseline" ? "" : Format.signed(climb.gain, digits)), number("place", climb.place, climb.place),
       number("time", climb.at - began, Format.span(climb.at - began)), number("compute", climb.compute_hours, Format.rounded(climb.compute_hours)),
@@ -141,13 +160,15 @@ const Tables = {
     ])));
     Dom.id("no-dead-ends").hidden = learned.dead_ends.length > 0;
     Tables.body("dead_ends").parentElement.parentElement.hidden = !learned.dead_ends.length;
-    Dom.fill(Tables.body("dead_ends"), learned.dead_ends.map((end) => Dom.el("tr", { data: { id: end.trial } }, [
-      said(end.surface), Dom.el("td", {}, [Dom.el("button", { type: "button", class: "link id", text: end.trial, data: { openId: end.trial } })]),
-      Dom.el("td", { class: "said why", text: Format.said(end.hypothesis).slice(0, 300) }), outcome(end.outcome, null),
-      Dom.el("td", { class: "said", text: Format.said(end.evidence).slice(0, 300) }), Dom.el("td", { text: end.expires || "taken back by hand" }),
-    ])));
+    Dom.fill(Tables.body("dead_ends"), []); // what stands there may say something else now
     Tables.whole = false;
   },
+
+  deadEnd: (end) => Dom.el("tr", { data: { id: end.trial } }, [
+    Tables.said(end.surface), Dom.el("td", {}, [Dom.el("button", { type: "button", class: "link id", text: end.trial, data: { openId: end.trial } })]),
+    Dom.el("td", { class: "said why", text: Format.said(end.hypothesis).slice(0, 300) }), Tables.outcome(end.outcome),
+    Dom.el("td", { class: "said", text: Format.said(end.evidence).slice(0, 300) }), Dom.el("td", { text: end.expires || "taken back by hand" }),
+  ]),
 
   headline() {
     const { headline, digits, state, now } = Data.now;

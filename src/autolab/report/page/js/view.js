@@ -10,18 +10,30 @@ const View = {
   find: "",
   x: "trials", color: "surface", frame: "steps", sort: ["ordinal", "down"], page: 0, open: new Set(),
   mask: new Uint8Array(0), shown: 0,
+  known: false, // whether the address has been read
   listeners: [],
 
   on(listener) { View.listeners.push(listener); },
 
-  /** `what`: "filter" if other trials are shown, else the name of what changed. */
+  /** `what`: "filter" if other trials are shown, else the name of what changed. Other trials are chosen at once, and
+   * shown in the next frame: keys that come faster than frames are shown once. */
   changed(what) {
-    if (what === "filter") { View.page = 0; View.weigh(); }
-    for (const listener of View.listeners) listener(what);
-    if (what === "filter") Seen.renew();
+    if (what === "filter") {
+      View.page = 0;
+      View.weigh();
+      View.asked ||= requestAnimationFrame(View.shownAnew);
+    } else View.tell(what);
     clearTimeout(View.later);
     View.later = setTimeout(View.remember, 150);
   },
+
+  shownAnew() {
+    View.asked = 0;
+    View.tell("filter");
+    Seen.renew();
+  },
+
+  tell(what) { for (const listener of View.listeners) listener(what); },
 
   filtered() {
     return View.outcome.size + View.surface.size + View.role.size + View.lane.size > 0 || View.concern !== null
@@ -105,6 +117,7 @@ const View = {
     const [key, way] = (said.get("sort") || "ordinal~down").split("~");
     View.sort = [key, way === "up" ? "up" : "down"];
     View.open = new Set((said.get("open") || "").split("~").map(whole).filter((ordinal) => ordinal !== null));
+    View.known = true;
     View.weigh();
     View.page = Math.max(0, (whole(said.get("page")) || 1) - 1);
   },
