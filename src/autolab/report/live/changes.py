@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from autolab.report.overview.records import Mark, Overview, Span
+from autolab.report.page.shown import decimals
 
 
 def delta(before: Overview | None, after: Overview) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def delta(before: Overview | None, after: Overview) -> dict[str, Any]:
         "headline": after.headline,
         "concerns": list(after.concerns),
         "noise": after.noise,
+        "digits": decimals(after.noise),
         "learned": after.learned,
         "under_way": list(after.under_way),
         "slots": {

@@ -37,6 +37,7 @@ const Data = {
       Data.index.set(mark.ordinal, place);
       for (const name of Object.keys(marks)) marks[name][place] = mark[name];
     }
+    Data.sort(marks);
     for (const name of Object.keys(spans)) {
       spans[name].length = change.spans.from;
       for (const span of change.spans.items) spans[name].push(span[name]);
@@ -45,6 +46,15 @@ const Data = {
     Object.assign(now, rest);
     Object.assign(now.slots, slots);
     Data.settle();
+  },
+
+  /** By ordinal, whatever order they came in: parents stand before their children. */
+  sort(marks) {
+    const { ordinal } = marks;
+    if (ordinal.every((one, i) => i === 0 || ordinal[i - 1] < one)) return;
+    const order = ordinal.map((_, i) => i).sort((a, b) => ordinal[a] - ordinal[b]);
+    for (const name of Object.keys(marks)) marks[name] = order.map((i) => marks[name][i]);
+    marks.ordinal.forEach((one, i) => Data.index.set(one, i));
   },
 
   /** Where a trial lies on the x axis: its place, or hours, compute hours or dollars; null if it has not ended. */

@@ -4,14 +4,26 @@
 const Live = {
   start() {
     if (!Data.now.nonce) return;
-    const events = new EventSource(`/events?now=${Data.now.now}`);
+    // A browser keeps six connections to a server: a page that nobody sees holds none, or the seventh would never load.
+    document.addEventListener("visibilitychange", () => (document.hidden ? Live.pause() : Live.listen()));
+    Live.listen();
+    Dom.id("pause").addEventListener("click", () => Live.ask(Dom.id("pause").dataset.does));
+    Dom.id("stop").addEventListener("click", () => Live.stop());
+    Live.buttons();
+  },
+
+  listen() {
+    if (document.hidden || Live.events) return;
+    const events = (Live.events = new EventSource(`/events?now=${Data.now.now}`));
     events.addEventListener("open", Live.follow);
     events.addEventListener("error", () => Live.say("connection lost, trying again", true));
     events.addEventListener("problem", (event) => Live.say(JSON.parse(event.data).text, true));
     events.addEventListener("change", (event) => Live.take(JSON.parse(event.data)));
-    Dom.id("pause").addEventListener("click", () => Live.ask(Dom.id("pause").dataset.does));
-    Dom.id("stop").addEventListener("click", () => Live.stop());
-    Live.buttons();
+  },
+
+  pause() {
+    Live.events?.close();
+    Live.events = null;
   },
 
   take(change) {
