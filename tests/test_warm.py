@@ -141,9 +141,13 @@ def test_nothing_passes_from_one_candidate_to_the_next(warm: Warm) -> None:
         "import math, sys\nmath.sqrt = lambda x: 0\nsys.modules['left'] = math\nos.environ['LEFT'] = '1'\n"
         "for folder in ('/tmp', '/dev/shm', '/lab/clock'): open(folder + '/left', 'w').close()\n"
     )
-    look = HONEST + (
-        "import math, sys\nassert math.sqrt(4) == 2 and 'left' not in sys.modules and 'LEFT' not in os.environ\n"
-        "for folder in ('/tmp', '/dev/shm', '/lab/clock'): assert os.listdir(folder) == [], folder\n"
+    look = (
+        HONEST
+        + (
+            "import math, sys\nassert math.sqrt(4) == 2 and 'left' not in sys.modules and 'LEFT' not in os.environ\n"
+            "own = {sys.prefix.split('/')[2]} if sys.prefix.startswith('/tmp/') else set()\n"  # Python may lie there
+            "for folder in ('/tmp', '/dev/shm', '/lab/clock'): assert set(os.listdir(folder)) <= own, folder\n"
+        )
     )
     assert warm.measure(mark).status is Status.OK
     result = warm.measure(look)

@@ -86,12 +86,26 @@ def _make_room(request: dict[str, Any], files: dict[str, bytes]) -> list[int]:
     if request["pace"] is not None:
         _write_new(base, sandbox.PACE.removeprefix(_ROOM + "/"), request["pace"])
     kernel.attach(room, _ROOM)
+    if not os.path.islink("/tmp"):
+        _mount_temporary()
     if data >= 0:
         kernel.attach(data, f"{sandbox.DATA}/train")
     kernel.bind(sandbox.WORKSPACE, sandbox.WORKSPACE)
     kernel.make_read_only(sandbox.WORKSPACE)
     kernel.mount_proc("/proc", kernel.READ_ONLY)
     return [os.open(folder, os.O_RDONLY | os.O_DIRECTORY) for folder in (sandbox.ARTIFACT, sandbox.CLOCK)]
+
+
+def _mount_temporary() -> None:
+    """The candidate's own /tmp over the template's, with what is shown there (the Python installation) in it again."""
+    with open("/proc/self/mountinfo") as file:
+        mounted = [line.split()[4] for line in file]
+    shown = [folder for folder in mounted if folder.startswith("/tmp/")]
+    copies = [kernel.copy_of_mount(folder) for folder in shown]
+    kernel.bind(TEMPORARY, "/tmp")
+    for folder, copy in zip(shown, copies, strict=True):
+        os.makedirs(folder, exist_ok=True)
+        kernel.attach(copy, folder)
 
 
 def _write_new(folder: str, name: str, content: str | bytes) -> None:

@@ -137,8 +137,11 @@ def _sandbox(spec: dict[str, Any], pristine: str) -> list[str]:
         args += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         args += ["--symlink", f"/proc/self/{target}", f"/dev/{name}"]
-    args += ["--symlink", SHARED_MEMORY, "/dev/shm", "--symlink", TEMPORARY, "/tmp"]
+    args += ["--symlink", SHARED_MEMORY, "/dev/shm"]
     binds, shown = sandbox.python_binds(spec["python"])
+    # Nothing can be shown below a link: where Python lies in /tmp, candidates mount their own over a folder.
+    here = any(sandbox.inside(folder, ["/tmp"]) for folder in shown)
+    args += ["--tmpfs", "/tmp"] if here else ["--symlink", TEMPORARY, "/tmp"]
     for folder in (pristine, *([data] if data else [])):
         if sandbox.inside(os.path.realpath(folder), shown):
             raise sandbox.SandboxError(
