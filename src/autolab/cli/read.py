@@ -75,7 +75,9 @@ def trials(directory: Path, campaign: str | None, last: int, wanted: str | None,
 def table(found: list[Trial], known: Mapping[int, str]) -> list[str]:
     """The trials as lines that fit. `known`: the states of those that were promoted."""
     room = width() - 53  # what the first four columns leave
-    lines = [f"{'trial':<13}{'outcome':<17}{'score':<12}" + f"{'delta':<11}hypothesis" * (room > 0)]
+    lines = [
+        (f"{'trial':<13}{'outcome':<17}{'score':<12}" + f"{'delta':<11}hypothesis" * (room > 0)).rstrip()
+    ]
     for trial in found:
         word = outcome(trial, known)
         score = "-" if trial.score is None else f"{trial.score:.5g}"
