@@ -161,7 +161,8 @@ class CampaignRun:
 
     def _finish(self) -> None:
         state = "finished" if self.reason and not self._draining.is_set() else "stopped"
-        self.lab.ledger.set_campaign(self.lab.campaign.id, state=state)
+        config = {**self.lab.campaign.config, "ended_at": time.time()}  # later than its last finished trial
+        self.lab.ledger.set_campaign(self.lab.campaign.id, state=state, config=config)
         write_views(self.lab.ledger, self.lab.root)
 
     # proposing ------------------------------------------------------------------------------------

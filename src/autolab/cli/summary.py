@@ -126,6 +126,7 @@ def summarise(ledger: Ledger, campaign: Campaign, root: Path) -> dict[str, Any]:
     spent, committed = costs(ledger, campaign.id)
     newest = next(ledger.trials(campaign.id, last=1), None)
     until = max(newest.finished_at or 0.0 if newest else 0.0, time.time() if alive else campaign.created_at)
+    until = max(until, campaign.config.get("ended_at", 0.0))
     summary = {
         "campaign": campaign.id,
         "task": campaign.task,

@@ -17,6 +17,7 @@ def headline(found: Gathered, under_way: int) -> Headline:
     climbed = sum(step.kind not in ("baseline", "demotion") for step in found.chain)
     master = found.master
     ended = max((trial.finished_at or 0.0 for trial in found.trials), default=found.campaign.created_at)
+    ended = max(ended, found.campaign.config.get("ended_at", 0.0))
     until = max(found.now, ended) if found.alive else ended
     dollars, tokens = found.dollars, sum(session.tokens for session in found.sessions)
     if found.campaign.lab:  # of other labs' campaigns only their trials' costs are known
