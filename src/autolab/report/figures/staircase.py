@@ -26,10 +26,14 @@ def draw_staircase(figure: Any, view: Overview, x: str = "trials") -> None:
     has no score), the master a step with its interval: as it was when it was promoted, and the one in force also as it
     is seen now, at the right. A demotion is a step back. The band is what one run scatters around the baseline.
     """
+    from matplotlib.ticker import MaxNLocator
+
     axes, axis = figure.add_subplot(), axis_of(view, x)
     axes.grid(visible=True)
     placed = [(at, mark) for mark in view.marks if (at := axis.mark(mark)) is not None]
     axes.set_xlabel(axis.label)
+    if x == "trials":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     better = "lower" if view.direction == "minimize" else "higher"
     metric = plain(view.metric)
     axes.set_ylabel(f"{metric}{' ' if len(metric) < 13 else chr(10)}({better} is better)")
