@@ -29,8 +29,8 @@ def draw_lineage(figure: Any, view: Overview) -> None:
     if not view.marks:
         nothing_yet(axes, "no trial was opened yet")
         return
-    for counted in (axes.xaxis, axes.yaxis):
-        counted.set_major_locator(MaxNLocator(integer=True))
+    for way in (axes.xaxis, axes.yaxis):
+        way.set_major_locator(MaxNLocator(integer=True))
     few = len(view.marks) <= MANY
     places = {mark.ordinal: _place(mark, few or mark in path) for mark in view.marks}
     _branches(axes, view, places, few)
