@@ -20,6 +20,7 @@ from typing import Any
 from toy import write_toy  # noqa: F401, makes the tests' folder importable
 
 from autolab.lab import open_lab
+from autolab.report.overview import overview
 from autolab.report.page import write_page
 
 from browser import chromium, opened  # isort: skip
@@ -90,7 +91,7 @@ def main() -> int:
             _, campaign = generate(root, options.trials)
             with open_lab(root) as ledger:
                 begin = time.perf_counter()
-                path = write_page(ledger, campaign, root, now=1_800_090_000.0, alive=False)
+                path = write_page(ledger, overview(ledger, campaign, now=1_800_090_000.0, alive=False), root)
             print(f"written in {time.perf_counter() - begin:.1f} s")
         size = path.stat().st_size
         print(f"page: {size / 1e6:.2f} MB")

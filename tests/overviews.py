@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import random
 from dataclasses import replace
+from typing import Any
 
 from autolab.report.overview.records import (
     Climb,
@@ -153,3 +157,9 @@ def _learned(words: str) -> Learned:
     group = Group(f"optimizer{words}", 10, 8, 2, 1, 1, 3, 0, 2, 0.2, 1.5, 0.1)
     dead = DeadEnd(f"loss{words}", "ab12cd-0003", f"z-loss{words}", "worse", "delta -0.1", "")
     return Learned((group,), (group,), (dead,))
+
+
+def unpacked(piece: str) -> dict[str, Any]:
+    """A piece of a page's details as its scripts read it, by ordinal (as text)."""
+    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(piece)))
+    return found

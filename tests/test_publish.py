@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from conftest import write_toy
+from overviews import unpacked
 from publishing import finish, finish_one, results
 from stand_ins.hub import BOB, Fault, HubServer
 from stand_ins.hub.repos import read_file
@@ -29,7 +30,6 @@ from autolab.ledger.records import Proposal, Status, Trial
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import HEADER, MASTER, TABLE, read_table
 from autolab.report.overview import Concern, details, overview, quote
-from autolab.report.page.details import unpacked
 from autolab.report.published import published, published_detail, to_publish
 from autolab.task import Edit
 

@@ -22,6 +22,7 @@ from browser import Opened, chromium, opened
 from generated import generate
 from hypothesis import given
 from hypothesis import strategies as st
+from overviews import unpacked
 from publishing import finish, finish_one, results
 
 from autolab.campaign.lock import only_one
@@ -34,7 +35,7 @@ from autolab.report.live import server
 from autolab.report.overview import overview
 from autolab.report.overview.records import Detail, Headline, Learned, Mark, Overview, Run, Slots
 from autolab.report.page import Live, encoded, page, write_page
-from autolab.report.page.details import pieces, unpacked
+from autolab.report.page.details import pieces
 from autolab.report.page.shown import decimals, said
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +65,9 @@ class Made:
 def made(root: Path, trials: int, *, hostile: bool = False) -> Made:
     _, campaign = generate(root, trials, 0, hostile)
     with open_lab(root) as ledger:
-        return Made(root, campaign, write_page(ledger, campaign, root, now=LATE, alive=False), LATE)
+        return Made(
+            root, campaign, write_page(ledger, overview(ledger, campaign, now=LATE, alive=False), root), LATE
+        )
 
 
 @pytest.fixture(scope="module")

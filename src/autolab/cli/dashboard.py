@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 
 from autolab.cli import options
-from autolab.cli.mirror import follow, give_way, worked_on
+from autolab.cli.mirror import follow, give_way, write_once
 from autolab.cli.signals import told_to_stop
 from autolab.errors import LabError
 from autolab.lab import open_lab
 from autolab.report.trackio import Mirror, mirror_directory
-from autolab.report.trackio.inbox import problem
 
 
 @click.command()
@@ -34,10 +33,7 @@ def dashboard(directory: Path, space: str | None) -> None:
         _check(space)
     with open_lab(root) as ledger:
         target = Mirror(ledger, mirror_directory(ledger))
-        try:
-            target.write(alive=worked_on(ledger, root))
-        except OSError as error:
-            raise problem(error, target.directory) from None
+        write_once(target, root)
         if space is not None:
             click.echo(f"copying to {space}; a new Space takes minutes to start", err=True)
             click.echo(

@@ -41,7 +41,7 @@ def mirror(directory: Path, watch: bool, rebuild: bool, as_json: bool) -> None:
         target = Mirror(ledger, mirror_directory(ledger))
         say = _sayer(target, as_json=as_json)
         if not watch:
-            say(_once(target, root, rebuild=rebuild))
+            say(write_once(target, root, rebuild=rebuild))
             return
         give_way()
         with told_to_stop() as told:
@@ -101,7 +101,8 @@ def give_way() -> None:
         os.nice(19)
 
 
-def _once(target: Mirror, root: Path, *, rebuild: bool) -> int:
+def write_once(target: Mirror, root: Path, *, rebuild: bool = False) -> int:
+    """Write what is missing; how many records that were. Raises LabError if the directory cannot be written."""
     try:
         return target.write(alive=worked_on(target.ledger, root), rebuild=rebuild)
     except OSError as error:

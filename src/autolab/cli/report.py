@@ -50,12 +50,11 @@ def report(directory: Path, campaign: str | None, live: bool, port: int, as_json
 def _write(ledger: Ledger, campaign: str, root: Path, as_json: bool) -> None:
     from autolab.report.page import write_page
 
-    now, alive = time.time(), works_on(root, ledger, campaign)
-    view = overview(ledger, campaign, now=now, alive=alive)
+    view = overview(ledger, campaign, now=time.time(), alive=works_on(root, ledger, campaign))
     if as_json:
         options.emit(dataclasses.asdict(view))
         return
-    path = write_page(ledger, campaign, root, now=now, alive=alive, view=view)
+    path = write_page(ledger, view, root)
     click.echo(cell(view.headline.sentence))
     click.echo(f"wrote {path.relative_to(root)}")
 

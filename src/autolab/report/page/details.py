@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import groupby
@@ -66,9 +65,3 @@ def _run(run: Run, room: int, points: int) -> dict[str, Any]:
 
 def _drawn(value: float) -> float:
     return float(f"{value:.{DRAWN}g}")
-
-
-def unpacked(piece: str) -> dict[str, Any]:
-    """A piece as the page reads it, by ordinal (as text)."""
-    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(piece)))
-    return found

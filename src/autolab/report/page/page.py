@@ -45,17 +45,14 @@ class Live:
     nonce: str
 
 
-def write_page(
-    ledger: Ledger, campaign: str, root: Path, *, now: float, alive: bool, view: Overview | None = None
-) -> Path:
-    """Write the page to results/<campaign>/report.html below `root`, all of it or nothing; returns the path. `view`:
-    the overview of that moment, if it has been read already."""
-    from autolab.report.overview import details, overview
+def write_page(ledger: Ledger, view: Overview, root: Path) -> Path:
+    """Write the page of an overview to results/<campaign>/report.html below `root`, all of it or nothing; returns the
+    path. Details are read from the ledger."""
+    from autolab.report.overview import details
 
-    path = root / "results" / campaign / "report.html"
+    path = root / "results" / view.campaign / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    view = view or overview(ledger, campaign, now=now, alive=alive)
-    text = page(view, details(ledger, campaign))
+    text = page(view, details(ledger, view.campaign))
     with replacing(path) as file:
         file.write(text)
     return path
