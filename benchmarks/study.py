@@ -7,9 +7,12 @@ model keeps away from what its prompt says has failed, and from its kind, in nin
 2605.05724 (lineage: 75 % invalid without, 30 % with it) and arXiv 2603.29632 (subagents: more trials in short budgets;
 teams: fewer trials, several surfaces each), with intervals over seeds that leave out zero:
 
-    lineage lowers the invalid share       single, lineage on      against  single, lineage off
+    lineage lowers the invalid share       four subagents          against  the same with lineage off
     subagents complete more trials         four subagents          against  a single agent
-    teams touch more surfaces              a candidate of a team   against  one of a single agent
+    teams touch more surfaces              a candidate of a team   against  one of a subagent
+
+Subagents are what all are compared with: in so short a budget one agent completes a handful of trials, of which no share
+can be told.
 """
 
 from __future__ import annotations
@@ -35,23 +38,23 @@ from stand_ins.researchers import Idea, Rates, Researchers
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("task.yaml", "train.py", "prepare.py", "evaluate.py")
 TOKENS = 50_000  # of training: about a second and a half on an idle core, and the same digits on a busy one
-LATENCY = 30.0  # seconds that an answer takes: longer than most trials, as with real models
+LATENCY = 20.0  # seconds that an answer takes: longer than most trials, as with real models
 ARMS = {
-    "single": "collaboration=single,lineage=on,agents=1",
-    "alone": "collaboration=single,lineage=off,agents=1",
     "subagents": "collaboration=subagents,lineage=on,agents=4",
+    "untaught": "collaboration=subagents,lineage=off,agents=4",
+    "single": "collaboration=single,lineage=on,agents=1",
     "team": "collaboration=team,lineage=on,agents=1",
 }
 LABELS = {
-    "single": "single, lineage on, agents 1",
-    "alone": "single, lineage off, agents 1",
     "subagents": "subagents, lineage on, agents 4",
+    "untaught": "subagents, lineage off, agents 4",
+    "single": "single, lineage on, agents 1",
     "team": "team, lineage on, agents 1",
 }
 # (arm, figure, sign of the expected difference from the first arm)
 EXPECTED = (
-    ("alone", "invalid", 1),
-    ("subagents", "trials_per_hour", 1),
+    ("untaught", "invalid", 1),
+    ("single", "trials_per_hour", -1),
     ("team", "surfaces_per_candidate", 1),
 )
 

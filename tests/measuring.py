@@ -136,6 +136,18 @@ class Bundle:
         """Processes (not zombies) of this bundle's training."""
         return processes_with(self.token)
 
+    def training(self) -> bool:
+        """Is its train.py running? From then on everything dies with the runner; a bubblewrap whose parent is killed
+        while it is being set up stays, and is reaped at the lab's next start."""
+        return any(not _program(pid).endswith(b"bwrap") for pid in self.alive())
+
+
+def _program(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+    except OSError:  # it ended while we looked
+        return b"bwrap"
+
 
 def processes_with(token: str) -> list[int]:
     """Processes whose command line holds `token`; a zombie has none."""

@@ -452,7 +452,7 @@ def test_when_the_runner_must_end_everything_ends(tmp_path: Path, mode: str, how
     # In mode none a runner that is killed takes only its direct child along; reap_orphans finds the rest.
     bundle = Bundle(tmp_path / "b", "print('up', flush=True)\n" + SLEEP, mode)
     runner = bundle.start("--lifeline", stdin=subprocess.PIPE)
-    assert wait_until(bundle.alive)
+    assert wait_until(bundle.training)
     if how == "lifeline":
         assert runner.stdin is not None
         runner.stdin.close()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,52 @@ def test_many_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(twice_on_each())
 
 
+@pytest.fixture
+def one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Warm:
+    """An executor with one core; its recipes' score is 1 and tells when they began and ended."""
+    core = [Slot(0, (min(os.sched_getaffinity(0)),))]
+    monkeypatch.setattr("autolab.execution.warm.executor.discover_slots", lambda wanted: core)
+    score = '{"score": 1, "begin": score[0], "end": score[1]}'
+    return Warm(tmp_path / "lab", slots=4, evaluate=EVALUATE.replace('{"score": score}', score))
+
+
+def test_lanes_that_share_a_core_measure_one_after_the_other(one_core: Warm) -> None:
+    train = """\
+import json, os, time
+begin = time.monotonic()
+time.sleep(0.1)
+with open(os.path.join(os.environ["AUTOLAB_ARTIFACT"], "answer.json"), "w") as file:
+    json.dump([begin, time.monotonic()], file)
+"""
+
+    async def run() -> None:
+        results = await asyncio.gather(*(one_core.measured(train, i) for i in range(4)))
+        spans = sorted((r.metrics["begin"], r.metrics["end"]) for r in results)
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
+
+    asyncio.run(run())
+
+
+def test_an_order_that_waits_for_a_core_can_be_cancelled(one_core: Warm, tmp_path: Path) -> None:
+    async def run() -> None:
+        idle = len(_pool(tmp_path, "template.main"))
+        first = asyncio.create_task(one_core.measured(SLEEP))
+        while len(_pool(tmp_path, "template.main")) == idle:
+            assert not first.done()
+            await asyncio.sleep(0.005)
+        second = asyncio.create_task(one_core.measured(number=2))
+        await asyncio.sleep(0.05)
+        for task in (second, first):
+            assert not task.done()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        honest = await one_core.measured(HONEST.replace("7", "[1, 2]"))
+        assert (honest.status, honest.cause) == (Status.OK, "")
+
+    asyncio.run(run())
+
+
 def test_cancelling_kills_everything_before_it_returns(warm: Warm, tmp_path: Path) -> None:
     # The name of the process, as those outside see it.
     train = "import ctypes\nctypes.CDLL(None).prctl(15, b'sleeper-of-test')\n" + SLEEP
@@ -265,6 +312,7 @@ def test_when_a_process_of_the_pool_dies_the_measurement_is_tried_again(warm: Wa
             idle = len(_pool(tmp_path, "template.main"))
             task = asyncio.create_task(warm.measured(SLEEP))
             while len(_pool(tmp_path, "template.main")) == idle:
+                assert not task.done()
                 await asyncio.sleep(0.005)
             os.kill(youngest, signal.SIGKILL)
             result = await task

@@ -31,12 +31,13 @@ from autolab.program.hashing import Files
 from autolab.task import Task
 
 _FOLDER = "warm"
+_LANES_PER_CORE = 2  # one measures, and one has its order: a core does not wait for the lab's thread
 
 
 class WarmExecutor:
-    """This machine: one lane for each core, `slots` measurements handed over at once.
+    """This machine: lanes that share its cores, `slots` measurements handed over at once.
 
-    More slots than cores keep the lanes busy while the lab is; every measurement still has a core of its own, and its
+    More slots than cores keep the cores busy while the lab is; every measurement still has a core of its own, and its
     time begins when it has.
     """
 
@@ -66,8 +67,9 @@ class WarmExecutor:
             "spec": {**vars(base), "protected": list(protected)},
             "protected": dict(protected),
             "warm": list(task.warm or ()),
-            "lanes": [list(core.cpus) for core in cores],
+            "cores": [list(core.cpus) for core in cores],
         }
+        self._lanes = min(count, _LANES_PER_CORE * len(cores))
         self._staged: dict[str, tuple[Files, dict[str, Any] | None]] = {}
         self._waiting: deque[asyncio.Future[Lane]] = deque()
         self._free: list[Lane] = []
@@ -80,7 +82,7 @@ class WarmExecutor:
         folder = self.runs.resolve() / _FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         home = os.environ.get("HOME", "/tmp")
-        return Pool(folder, self._setting, clean_environment(self._setting["spec"], home))
+        return Pool(folder, self._setting, self._lanes, clean_environment(self._setting["spec"], home))
 
     def stage(self, measurement: Measurement, program: Files, pace: dict[str, Any] | None = None) -> Path:
         """Keep what is to be measured at hand; the answer names it, and is no folder."""

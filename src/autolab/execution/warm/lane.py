@@ -1,4 +1,7 @@
-"""A lane: one measurement after another on a core, each in processes that are forked from warm ones.
+"""A lane: one measurement after another, each on a core of its own, in processes that are forked from warm ones.
+
+There are more lanes than cores: while one measures, the next one has its order already, and begins when a core is free,
+without waiting for the lab.
 
 Its own process is outside of the sandbox, as the ordinary runner's is. It asks the template for a candidate, watches
 that, collects the artifact when all of it is dead, and forks itself for the evaluation.
@@ -14,6 +17,7 @@ import resource
 import select
 import shutil
 import socket
+import struct
 import time
 
 from .. import curve as curves
@@ -36,6 +40,36 @@ if TYPE_CHECKING:
 _LAB = 0  # the socket to the lab
 _START_SECONDS = 60.0  # for a machine that swaps
 _LENGTH = 4  # bytes before each message
+
+
+class Cores:
+    """The cores that lanes measure on, each with a socket to its template; who takes one has both alone. Made before
+    the lanes are forked."""
+
+    _NUMBER = struct.Struct("=H")
+
+    def __init__(self, cpus: list[list[int]], templates: list[socket.socket]) -> None:
+        self.cpus, self.templates = cpus, templates
+        self.free, self._given_back = os.pipe()
+        os.set_blocking(self.free, False)
+        for number in range(len(cpus)):
+            self.give_back(number)
+
+    def take(self, signals: Signals) -> int:
+        """The number of a core, once one is free. Raises Stopped."""
+        signals.poll.register(self.free, select.POLLIN)
+        try:
+            while True:
+                try:
+                    return int(self._NUMBER.unpack(os.read(self.free, self._NUMBER.size))[0])
+                except BlockingIOError:  # another lane took it
+                    signals.wait(_START_SECONDS)
+        finally:
+            signals.forget(self.free)
+
+    def give_back(self, number: int) -> None:
+        """Nothing runs on this core any more."""
+        os.write(self._given_back, self._NUMBER.pack(number))
 
 
 class Lost(Exception):
@@ -61,15 +95,15 @@ class Lane:
     """What all measurements of a lane have in common. `root` is a folder of its own."""
 
     def __init__(
-        self, template: socket.socket, spec: dict[str, Any], root: str, pristine: str, machine: str
+        self,
+        cores: Cores,
+        spec: dict[str, Any],
+        root: str,
+        pristine: str,
+        machine: str,
     ) -> None:
-        self.template, self.spec, self.root, self.pristine, self.machine = (
-            template,
-            spec,
-            root,
-            pristine,
-            machine,
-        )
+        self.cores, self.spec = cores, spec
+        self.root, self.pristine, self.machine = root, pristine, machine
         self.signals = Signals(lifeline=True)
         self.signals.poll.modify(
             _LAB, select.POLLIN
@@ -92,7 +126,11 @@ class Lane:
             if not request:  # "stop", when there was nothing to stop any more
                 continue
             try:
-                answer: dict[str, Any] = self._measure(request)
+                core = self.cores.take(self.signals)
+                try:
+                    answer: dict[str, Any] = self._measure(request, core)
+                finally:
+                    self.cores.give_back(core)
             except Stopped:
                 if _receive() is None:
                     os._exit(0)
@@ -102,17 +140,18 @@ class Lane:
                 os._exit(1)
             send(answer)
 
-    def _measure(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _measure(self, request: dict[str, Any], core: int) -> dict[str, Any]:
         """The result of one measurement, as measurement.json holds it. Raises Stopped and Lost."""
-        started = time.time()
+        started, cpus, template = time.time(), self.cores.cpus[core], self.cores.templates[core]
+        os.sched_setaffinity(0, cpus)
         program = request.pop("program")
-        spec = {**self.spec, **request}
+        spec = {**self.spec, **request, "cpus": cpus}
         folders = _Folders(os.path.join(self.root, "measurement"), self.pristine, program, self.opened)
         measurement = Measurement(spec, folders, self.signals, self.machine)
         os.mkdir(folders.root)
         try:
             try:
-                self._train(measurement, program)
+                self._train(measurement, program, template)
                 for folder in (folders.collected, folders.evaluation):
                     os.mkdir(folder)
                 collect(measurement)
@@ -131,7 +170,7 @@ class Lane:
             self._close_folders()
             shutil.rmtree(folders.root)
 
-    def _train(self, measurement: Measurement, program: dict[str, str]) -> None:
+    def _train(self, measurement: Measurement, program: dict[str, str], template: socket.socket) -> None:
         spec, folders = measurement.spec, measurement.bundle
         measurement.log.begin_phase("train")
         curve = curves.Curve(os.path.join(folders.clock, curves.FILE), spec["band"])
@@ -151,7 +190,7 @@ class Lane:
         tree = NamespaceTree(ours)
 
         def start(log: int) -> int:
-            self._order(tree, request, log, theirs)
+            self._order(template, tree, request, log, theirs)
             self.signals.poll.register(ours, select.POLLIN)
             return 0
 
@@ -173,12 +212,19 @@ class Lane:
             ours.close()
             tree.close()
 
-    def _order(self, tree: NamespaceTree, request: dict[str, Any], log: int, theirs: socket.socket) -> None:
+    def _order(
+        self,
+        template: socket.socket,
+        tree: NamespaceTree,
+        request: dict[str, Any],
+        log: int,
+        theirs: socket.socket,
+    ) -> None:
         content = os.memfd_create("request")
         try:
             with open(content, "wb", closefd=False) as file:
                 file.write(json.dumps(request).encode())
-            socket.send_fds(self.template, [b"run"], [content, log, theirs.fileno()])
+            socket.send_fds(template, [b"run"], [content, log, theirs.fileno()])
         except OSError as error:
             raise EOFError(f"the template is gone: {error}") from None
         finally:

@@ -32,12 +32,12 @@ class Gone(Exception):
 
 
 class Pool:
-    """Processes that measure on so many lanes; they live as long as this object, at most as long as this process."""
+    """Processes that measure on `lanes` lanes; they live as long as this object, at most as long as this process."""
 
-    def __init__(self, folder: Path, task: dict[str, Any], variables: dict[str, str]) -> None:
+    def __init__(self, folder: Path, task: dict[str, Any], lanes: int, variables: dict[str, str]) -> None:
         """Start them; they die with the thread that does, at the latest, and are ready after `wait`. `folder` is an
         empty folder for what they keep in memory. Raises LabError and OSError if they cannot start."""
-        pairs = [socket.socketpair() for _ in task["lanes"]]
+        pairs = [socket.socketpair() for _ in range(lanes)]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the pool)
         self.lanes = [Lane(ours) for ours, _ in pairs]
         with tempfile.TemporaryFile() as content:

@@ -19,7 +19,7 @@ from ..machine import describe
 from ..measurement import clean_environment
 from . import kernel, script, template
 from .candidate import SHARED_MEMORY, TEMPORARY
-from .lane import Lane, send
+from .lane import Cores, Lane, send
 
 TYPE_CHECKING = False  # as in typing, whose import would take long
 if TYPE_CHECKING:
@@ -56,21 +56,17 @@ def main(words: list[str]) -> NoReturn:
     script.hide_engine()
     gc.collect()
     gc.freeze()
+    cores = Cores(task["cores"], orders)
     for index, lane in enumerate(lanes):
         if os.fork() == 0:
             kernel.die_with_parent()
             os.dup2(int(lane), 0)
             for other in lanes:
                 os.close(int(other))
-            for template_end in [end for end in orders if end is not orders[index]]:
-                template_end.close()
             process_tree.become_subreaper()
-            os.sched_setaffinity(0, task["lanes"][index])
-            spec = {**task["spec"], "cpus": task["lanes"][index]}
             send({"ready": True})
-            Lane(
-                orders[index], spec, os.path.join(root, str(index)), os.path.join(root, "pristine"), machine
-            ).serve()
+            folder, pristine = os.path.join(root, str(index)), os.path.join(root, "pristine")
+            Lane(cores, task["spec"], folder, pristine, machine).serve()
     for lane in lanes:
         os.close(int(lane))
     os.wait()
@@ -82,14 +78,14 @@ class _Broken(Exception):
 
 
 def _start(root: str, task: dict[str, Any]) -> list[socket.socket]:
-    """Everything that lanes share; a socket to the template for each. Raises _Broken, SandboxError or OSError."""
+    """Everything that lanes share; a socket to the template for each core. Raises _Broken, SandboxError or OSError."""
     pristine = os.path.join(root, "pristine")
     for name, text in task["protected"].items():
         path = os.path.join(pristine, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(text.encode())
-    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in task["lanes"]]
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in task["cores"]]
     _start_template(task, pristine, [theirs.fileno() for _, theirs in pairs])
     for _, theirs in pairs:
         theirs.close()
@@ -112,7 +108,7 @@ def _start_template(task: dict[str, Any], pristine: str, orders: list[int]) -> N
         "command": spec["commands"]["train"],
         "protected": list(task["protected"]),
         "warm": task["warm"],
-        "lanes": task["lanes"],
+        "cores": task["cores"],
     }
     start = START.format(module="template", arguments=f"{orders}, {told!r}")
     bwrap = sandbox.find_bubblewrap()

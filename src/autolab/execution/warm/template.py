@@ -44,11 +44,11 @@ REQUEST_LIMIT = 64 << 20  # bytes
 
 
 def main(orders: list[int], task: dict[str, Any]) -> NoReturn:
-    """Serve the orders that come through the sockets `orders`, one for each lane, until one of them closes."""
+    """Serve the orders that come through the sockets `orders`, one for each core, until one of them closes."""
     command = script.Command(task["command"])
     proc = _own_namespaces()
     os.umask(0o022)
-    servers = [socket.socket(fileno=lane) for lane in orders]
+    servers = [socket.socket(fileno=core) for core in orders]
     files = {name: _read(os.path.join(FILES, name)) for name in task["protected"]}
     for module in (*COMMON, *task["warm"]):
         try:
@@ -62,7 +62,7 @@ def main(orders: list[int], task: dict[str, Any]) -> NoReturn:
     gc.collect()
     gc.freeze()
     denied = seccomp_filter(sockets=False)
-    for server, cpus in zip(servers, task["lanes"], strict=True):
+    for server, cpus in zip(servers, task["cores"], strict=True):
         if os.fork() == 0:
             kernel.die_with_parent()
             for other in servers:
