@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from autolab.cli.view import View
 
 LONG = ("proposal", "log_excerpt", "clock")  # fields that an event does without
+SHORT = {
+    kind: [f.name for f in dataclasses.fields(kind) if f.name not in LONG] for kind in (Trial, Measurement)
+}
 EARLIER = 6  # outcomes of an earlier run that a terminal shows again
 QUIET = "bright_black"
 
@@ -180,9 +183,7 @@ def _event_record(event: Event) -> dict[str, Any]:
 
 def _brief(record: Trial | Measurement) -> dict[str, Any]:
     # Not asdict: copying every nested value would take a tenth of the time of a campaign of fast trials.
-    known = {
-        one.name: getattr(record, one.name) for one in dataclasses.fields(record) if one.name not in LONG
-    }
+    known = {name: getattr(record, name) for name in SHORT[type(record)]}
     if isinstance(record, Measurement) and is_sealed(record):
         known.update(score=None, metrics={}, cause="", curve=())
     if isinstance(record, Trial):

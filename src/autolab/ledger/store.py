@@ -30,6 +30,7 @@ from autolab.ledger.records import (
     Proposal,
     Status,
     Trial,
+    TrialState,
     Verdict,
     storable,
 )
@@ -39,6 +40,7 @@ from autolab.program.hashing import Files, code_hash, program_id
 SCHEMA_VERSION = "5"
 OLDER = ("1", "2", "3", "4")  # a ledger of these is upgraded where it can be written
 BUSY_SECONDS = 60.0
+KNOWN_TRIALS = 1024  # finished ones that are kept at hand
 
 
 class Ledger:
@@ -48,8 +50,7 @@ class Ledger:
         self.path = path
         self.program = lru_cache(maxsize=64)(self._program)
         self._written = 0  # transactions of this process
-        self._trials: dict[int, Trial] = {}  # as they are now; a trial is asked for a dozen times on its way
-        self._trials_at = (0, 0)
+        self._finished: dict[int, Trial] = {}  # trials that were asked for; they never change
         if not create and not path.exists():
             raise LabError(
                 "no campaign has run here yet", where=str(path.parent.parent), mend="start one: `autolab run`"
@@ -99,7 +100,6 @@ class Ledger:
             yield self._db
             self._db.execute("COMMIT")
         except BaseException:
-            self._trials.clear()
             if self._db.in_transaction:  # some failures of a COMMIT have ended it already
                 self._db.execute("ROLLBACK")
             raise
@@ -442,11 +442,7 @@ class Ledger:
 
     def trial(self, number: int) -> Trial:
         """One trial by its number. Raises LabError."""
-        now = (self.changes(), self._db.total_changes)
-        if now != self._trials_at:
-            self._trials.clear()
-            self._trials_at = now
-        known = self._trials.get(number)
+        known = self._finished.get(number)
         if known is not None:
             return known
         row = self._db.execute("SELECT * FROM trial WHERE number = ?", (number,)).fetchone()
@@ -457,7 +453,11 @@ class Ledger:
             )
         if row is None:
             raise LabError(f"there is no trial {number}", mend="`autolab trials` lists them")
-        found = self._trials[number] = trial_of(row)
+        found = trial_of(row)
+        if found.state is TrialState.DONE and not self._db.in_transaction:  # which may yet be rolled back
+            if len(self._finished) >= KNOWN_TRIALS:
+                self._finished.clear()
+            self._finished[number] = found
         return found
 
     def find_trial(self, name: str) -> Trial:
