@@ -40,12 +40,18 @@ WORKERS = 64
 
 @dataclass(frozen=True)
 class Run:
-    """One system at work: trials a second, CPU milliseconds a trial (the whole process tree's), MB at most."""
+    """One system at work: trials a second, CPU milliseconds a trial (the whole process tree's), MB at most, and when
+    the trials ended, in seconds after the first one began."""
 
     rate: float
     cpu_ms: float
     memory_mb: float
     processes: int
+    ends: list[float]
+
+    def steady(self, first: float, last: float) -> float:
+        """Trials a second between two moments."""
+        return sum(first < end <= last for end in self.ends) / (last - first)
 
 
 @contextlib.contextmanager
@@ -61,11 +67,8 @@ def model(latency: float) -> Iterator[int]:
         server.wait()
 
 
-def lab(
-    kilobytes: float, agents: int, trials: int, latency: float, steady: tuple[float, float] | None = None
-) -> Run:
-    """The lab with so many agents, by its own command line. `steady`: seconds after the first trial between which the
-    rate is taken; None: from the first trial to the last outcome."""
+def lab(kilobytes: float, agents: int, trials: int, latency: float) -> Run:
+    """The lab with so many agents, by its own command line."""
     with TemporaryDirectory(prefix="autolab-scale-") as folder, model(latency) as port:
         root = write_lab(Path(folder) / "lab", kilobytes, port)
         command = [
@@ -75,13 +78,8 @@ def lab(
         used = run_measured(command, root, Path(folder) / "log")
         _must_have_run(used)
         times = _times(root)
-    begin, ends = times[0][0], sorted(end for _, end in times)
-    if steady is None:
-        rate = len(ends) / (ends[-1] - begin)
-    else:
-        first, last = begin + steady[0], begin + steady[1]
-        rate = sum(first < end <= last for end in ends) / (last - first)
-    return Run(rate, 1000 * used.cpu_seconds / len(ends), used.pss_mb, used.processes)
+    ends = sorted(end - times[0][0] for _, end in times)
+    return Run(len(ends) / ends[-1], 1000 * used.cpu_seconds / len(ends), used.pss_mb, used.processes, ends)
 
 
 def _times(root: Path) -> list[tuple[float, float]]:
@@ -110,6 +108,7 @@ def openevolve(kilobytes: float, workers: int, trials: int, latency: float) -> R
         1000 * used.cpu_seconds / found["trials"],
         used.pss_mb,
         used.processes,
+        [end - found["ends"][0] + latency for end in found["ends"]],
     )
 
 
@@ -126,11 +125,11 @@ def reference_ms() -> float:
     return 1000 * (time.process_time() - begin)
 
 
-def show(name: str, kilobytes: float, run: Run, possible: float | None = None) -> None:
-    """One line of the table."""
-    share = "" if possible is None else f"{100 * run.rate / possible:7.1f} %"
+def show(name: str, kilobytes: float, run: Run, steady: float | None = None) -> None:
+    """One line of the table: with the whole run's rate, and if it was asked for with that of its middle."""
+    middle = "" if steady is None else f"{steady:9.1f}/s"
     print(
-        f"{name:<12}{kilobytes:>7g} kB{run.rate:>9.1f}/s{share:>10}{run.cpu_ms:>9.1f} ms{run.memory_mb:>8.0f} MB"
+        f"{name:<12}{kilobytes:>7g} kB{run.rate:>9.1f}/s{middle:>12}{run.cpu_ms:>9.1f} ms{run.memory_mb:>8.0f} MB"
         f"{run.processes:>6}",
         flush=True,
     )
@@ -167,15 +166,18 @@ def main() -> int:
                 f"{ours.rate / theirs.rate:.2f} times its rate at {size:g} kB (2)",
             )
     if wanted("latency"):
-        rounds = 5 if options.quick else 15
-        possible = WORKERS / 2
-        print(f"\n{WORKERS} workers, 2 s latency, {rounds} rounds; {possible:g}/s are possible")
+        rounds = 8 if options.quick else 15
+        possible, middle = WORKERS / 2, (4.0, 2.0 * rounds - 2)
+        print(
+            f"\n{WORKERS} workers, 2 s latency, {rounds} rounds; {possible:g}/s are possible:"
+            f" rate of the whole run, and from second {middle[0]:g} to {middle[1]:g}, between start and end"
+        )
         for size in SIZES:
             theirs = openevolve(size, WORKERS, rounds * WORKERS, 2)
             ours = lab(size, WORKERS, rounds * WORKERS, 2)
-            show("OpenEvolve", size, theirs, possible)
-            show("autolab", size, ours, possible)
-            bar(ours.rate >= 0.97 * possible, f"{100 * ours.rate / possible:.1f} % of the possible (97 %)")
+            show("OpenEvolve", size, theirs, theirs.steady(*middle))
+            show("autolab", size, ours, rate := ours.steady(*middle))
+            bar(rate >= 0.97 * possible, f"{100 * rate / possible:.1f} % of the possible (97 %)")
             share = theirs.memory_mb / ours.memory_mb
             bar(share > 8, f"1/{share:.1f} of its memory (1/8)")
     if wanted("submission"):
@@ -191,10 +193,13 @@ def main() -> int:
     if wanted("thousand"):
         agents = 100 if options.quick else 1000
         possible = agents / 20
-        ours = lab(0.14, agents, 5 * agents, 20, steady=(25.0, 85.0))
-        print(f"\n{agents} agents in one process, 20 s latency; {possible:g}/s are possible")
-        show("autolab", 0.14, ours, possible)
-        bar(ours.rate >= 0.95 * possible, f"{100 * ours.rate / possible:.1f} % of the possible (95 %)")
+        ours = lab(0.14, agents, 5 * agents, 20)
+        print(
+            f"\n{agents} agents in one process, 20 s latency; {possible:g}/s are possible:"
+            " rate of the whole run, and from second 25 to 85"
+        )
+        show("autolab", 0.14, ours, rate := ours.steady(25.0, 85.0))
+        bar(rate >= 0.95 * possible, f"{100 * rate / possible:.1f} % of the possible (95 %)")
         bar(ours.memory_mb < 600, f"{ours.memory_mb:.0f} MB (600)")
     print(f"\nreference loop {reference_ms():.0f} ms, load {os.getloadavg()[0]:.1f}")
     print("missed: " + "; ".join(missed) if missed else "every bar is met")

@@ -11,8 +11,8 @@ teams: fewer trials, several surfaces each), with intervals over seeds that leav
     subagents complete more trials         four subagents          against  a single agent
     teams touch more surfaces              a candidate of a team   against  one of a subagent
 
-Subagents are what all are compared with: in so short a budget one agent completes a handful of trials, of which no share
-can be told.
+Subagents are what all are compared with: in so short a budget one agent completes a handful of trials, of which no
+share can be told.
 """
 
 from __future__ import annotations

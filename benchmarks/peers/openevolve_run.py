@@ -56,12 +56,14 @@ def main() -> None:
     begin = time.time()
     asyncio.run(made.run(iterations=options.iterations))
     seconds = time.time() - begin
-    print(
-        "RESULT "
-        + json.dumps(
-            {"trials": options.iterations, "seconds": seconds, "programs": len(made.database.programs)}
-        )
-    )
+    programs = made.database.programs.values()
+    found = {
+        "trials": options.iterations,
+        "seconds": seconds,
+        "programs": len(programs),
+        "ends": sorted(program.timestamp for program in programs if program.parent_id),
+    }
+    print("RESULT " + json.dumps(found))
 
 
 if __name__ == "__main__":
