@@ -1,18 +1,18 @@
 """Does a study reproduce the published order of ways to work together? `autolab study` with models that err as stated.
 
-The default task, made short: TOKENS of training and an evaluator that looks at fewer windows (all else of it as it is),
-so that a trial takes a few seconds. The models are scripted (tests/stand_ins/researchers.py): an answer takes
-LATENCY seconds, 70 % of their ideas fail at first (a width that heads do not divide, half a step, …), and a
-model keeps away from what its prompt says has failed, and from its kind, in nine cases of ten. Expected, after arXiv
-2605.05724 (lineage: 75 % invalid without, 30 % with it) and arXiv 2603.29632 (subagents: more trials in short budgets;
-teams: fewer trials, several surfaces each), with intervals over seeds that leave out zero:
+The default task, made short: TOKENS of training and an evaluator that looks at fewer windows (all else of it as it
+is), so that a trial takes a few seconds. The models are scripted (tests/stand_ins/researchers.py): 70 % of their
+ideas fail at first (a width that heads do not divide, half a step, …), and a model keeps away from what its prompt
+says has failed, and from its kind, in nine cases of ten. Expected, after arXiv 2605.05724 (lineage: 75 % invalid
+without, 30 % with it) and arXiv 2603.29632 (subagents: more trials in short budgets; teams: fewer trials, several
+surfaces each), with intervals over seeds that leave out zero, in two studies:
 
-    lineage lowers the invalid share       four subagents          against  the same with lineage off
-    subagents complete more trials         four subagents          against  a single agent
-    teams touch more surfaces              a candidate of a team   against  one of a subagent
+    order      subagents complete more trials        four subagents          against  a single agent
+               teams touch more surfaces             a candidate of a team   against  one of a single agent
+    lineage    lineage lowers the invalid share      two agents              against  the same with lineage off
 
-Subagents are what all are compared with: in so short a budget one agent completes a handful of trials, of which no
-share can be told.
+In the first an answer takes longer than most trials, as with real models. One agent completes a handful of trials
+then, of which no share can be told; so in the second the models answer quickly.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,24 +39,43 @@ from stand_ins.researchers import Idea, Rates, Researchers
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("task.yaml", "train.py", "prepare.py", "evaluate.py")
 TOKENS = 50_000  # of training: about a second and a half on an idle core, and the same digits on a busy one
-LATENCY = 20.0  # seconds that an answer takes: longer than most trials, as with real models
-ARMS = {
-    "subagents": "collaboration=subagents,lineage=on,agents=4",
-    "untaught": "collaboration=subagents,lineage=off,agents=4",
-    "single": "collaboration=single,lineage=on,agents=1",
-    "team": "collaboration=team,lineage=on,agents=1",
-}
-LABELS = {
-    "subagents": "subagents, lineage on, agents 4",
-    "untaught": "subagents, lineage off, agents 4",
-    "single": "single, lineage on, agents 1",
-    "team": "team, lineage on, agents 1",
-}
-# (arm, figure, sign of the expected difference from the first arm)
-EXPECTED = (
-    ("untaught", "invalid", 1),
-    ("single", "trials_per_hour", -1),
-    ("team", "surfaces_per_candidate", 1),
+
+
+@dataclass(frozen=True)
+class Question:
+    """One study. `latency`: seconds that an answer takes; `arms` by their labels, and what the others, beside the
+    first, are expected to differ in: a figure and the difference's sign."""
+
+    name: str
+    latency: float
+    arms: dict[str, str]
+    expected: dict[str, tuple[str, int]]
+
+
+ALONE = "single, lineage on, agents 1"
+QUESTIONS = (
+    Question(
+        "order",
+        20.0,
+        {
+            ALONE: "collaboration=single,lineage=on,agents=1",
+            "subagents, lineage on, agents 4": "collaboration=subagents,lineage=on,agents=4",
+            "team, lineage on, agents 1": "collaboration=team,lineage=on,agents=1",
+        },
+        {
+            "subagents, lineage on, agents 4": ("trials_per_hour", 1),
+            "team, lineage on, agents 1": ("surfaces_per_candidate", 1),
+        },
+    ),
+    Question(
+        "lineage",
+        1.0,
+        {
+            "single, lineage on, agents 2": "collaboration=single,lineage=on,agents=2",
+            "single, lineage off, agents 2": "collaboration=single,lineage=off,agents=2",
+        },
+        {"single, lineage off, agents 2": ("invalid", 1)},
+    ),
 )
 
 IDEAS = (
@@ -116,12 +136,12 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=float, default=180.0, help="of each campaign; the baseline takes 30 to 50 of them"
     )
-    parser.add_argument(
-        "--latency", type=float, default=LATENCY, help="seconds that an answer of the model takes"
-    )
+    parser.add_argument("--only", choices=[question.name for question in QUESTIONS])
     parser.add_argument("--errs", type=float, default=0.7, help="share of a model's ideas that fail at first")
     parser.add_argument("--slots", type=int, default=2)
-    parser.add_argument("--toy", action="store_true", help="the tests' toy task: a dry run")
+    parser.add_argument(
+        "--toy", action="store_true", help="the tests' toy task: a dry run, with quick answers"
+    )
     parser.add_argument("--keep", type=Path, help="work here, and go on with what is there")
     options = parser.parse_args()
     began = time.time()
@@ -130,41 +150,48 @@ def main() -> int:
         lab = place / ("toy" if options.toy else "default")
         if not lab.is_dir():
             (write_toy if options.toy else short_default_task)(lab)
-        rates = Rates(errs=options.errs, latency=options.latency)
-        models = Researchers(TOY_IDEAS if options.toy else IDEAS, rates)
-        with ModelServer(models) as server:
-            record = study(lab, server.url, options)
-            answers = len(server.requests)
-    print(f"\n{answers} answers of the models; {(time.time() - began) / 60:.1f} minutes in all")
-    return report(record)
+        missed = 0
+        for question in [one for one in QUESTIONS if options.only in (None, one.name)]:
+            latency = 0.5 if options.toy else question.latency
+            models = Researchers(
+                TOY_IDEAS if options.toy else IDEAS, Rates(errs=options.errs, latency=latency)
+            )
+            with ModelServer(models) as server:
+                record = study(question, lab, server.url, options)
+                print(f"\n{len(server.requests)} answers of the models")
+            missed += report(question, record)
+    print(f"{(time.time() - began) / 60:.1f} minutes in all")
+    return missed > 0
 
 
-def study(lab: Path, url: str, options: argparse.Namespace) -> dict[str, Any]:
+def study(question: Question, lab: Path, url: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run `autolab study` in a lab, and return its record."""
     # The port is another one each time, and what is set up for the models belongs to the study's files.
     (lab / "opencode.json").write_text(json.dumps({"provider": {"local": {
         "options": {"baseURL": "{env:AUTOLAB_STUDY_MODEL}", "apiKey": "none"}, "models": {"m": {}}}}}))  # fmt: skip
-    arms: Sequence[str] = [word for arm in ARMS.values() for word in ("--arm", arm)]
+    arms: Sequence[str] = [word for arm in question.arms.values() for word in ("--arm", arm)]
     command = [
         sys.executable, "-m", "autolab.cli.main", "study", "-C", str(lab), *arms, "--seeds", str(options.seeds),
-        "--minutes", str(options.seconds / 60), "--name", "order", "--", "--harness", "chat", "--model", "local/m",
-        "--archive", "best", "--slots", str(options.slots),
+        "--minutes", str(options.seconds / 60), "--name", question.name,
+        "--", "--harness", "chat", "--model", "local/m", "--archive", "best", "--slots", str(options.slots),
     ]  # fmt: skip
     subprocess.run(command, check=True, env={**os.environ, "AUTOLAB_STUDY_MODEL": url})
-    record: dict[str, Any] = json.loads((lab / "results" / "studies" / "order" / "study.json").read_text())
+    record: dict[str, Any] = json.loads(
+        (lab / "results" / "studies" / question.name / "study.json").read_text()
+    )
     return record
 
 
-def report(record: dict[str, Any]) -> int:
-    """Say which of the expected differences are there."""
+def report(question: Question, record: dict[str, Any]) -> int:
+    """Say which of the expected differences are there; how many are not."""
     missed = 0
-    for arm, figure, sign in EXPECTED:
-        found = record["results"][figure][LABELS[arm]]["difference"]
+    for arm, (figure, sign) in question.expected.items():
+        found = record["results"][figure][arm]["difference"]
         met = found is not None and min(sign * found["low"], sign * found["high"]) > 0
         missed += not met
         said = "-" if found is None else f"{found['mean']:+.3g} [{found['low']:+.3g}, {found['high']:+.3g}]"
-        print(f"{LABELS[arm]}: {figure} {said} against {record['against']}: {'met' if met else 'MISSED'}")
-    return missed > 0
+        print(f"{arm}: {figure} {said} against {record['against']}: {'met' if met else 'MISSED'}")
+    return missed
 
 
 if __name__ == "__main__":
