@@ -155,7 +155,7 @@ def main() -> int:
 
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, reference loop {reference_ms():.0f} ms")
     if wanted("rate"):
-        trials = 400 if options.quick else 1000
+        trials = 500 if options.quick else 1000
         print(f"\n{WORKERS} workers, no latency, {trials} trials: rate, CPU a trial, memory, processes")
         for size in SIZES:
             theirs, ours = openevolve(size, WORKERS, trials, 0), lab(size, WORKERS, trials, 0)

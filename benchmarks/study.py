@@ -11,8 +11,8 @@ surfaces each), with intervals over seeds that leave out zero, in two studies:
                teams touch more surfaces             a candidate of a team   against  one of a single agent
     lineage    lineage lowers the invalid share      two agents              against  the same with lineage off
 
-In the first an answer takes longer than most trials, as with real models. One agent completes a handful of trials
-then, of which no share can be told; so in the second the models answer quickly.
+An answer takes longer than most trials, as with real models; so agents know what came of most of their ideas before
+they have the next.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ QUESTIONS = (
     ),
     Question(
         "lineage",
-        1.0,
+        20.0,
         {
             "single, lineage on, agents 2": "collaboration=single,lineage=on,agents=2",
             "single, lineage off, agents 2": "collaboration=single,lineage=off,agents=2",

@@ -252,6 +252,7 @@ with open(os.path.join(os.environ["AUTOLAB_ARTIFACT"], "answer.json"), "w") as f
         results = await asyncio.gather(*(one_core.measured(train, i) for i in range(4)))
         spans = sorted((r.metrics["begin"], r.metrics["end"]) for r in results)
         assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
+        assert {r.slot for r in results} == {0}
 
     asyncio.run(run())
 

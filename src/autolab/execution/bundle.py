@@ -171,7 +171,8 @@ class MeasurementResult:
     """What the runner found; times in seconds, `metrics` empty unless the status is ok or gate_missed.
 
     `clock`, `curve`, `cause` and `log_excerpt` come from the measured program: never trust them, only show them.
-    `machine` is the kind that it ran on, as the runner saw it; empty in results of older runners.
+    `machine` is the kind that it ran on, as the runner saw it; empty in results of older runners. `core` is the number
+    of the core that a lane of warm processes measured on.
     """
 
     id: str
@@ -195,6 +196,7 @@ class MeasurementResult:
     log_excerpt: str = ""
     curve: Curve = ()
     machine: str = ""
+    core: int | None = None
 
 
 def infra_error(id: str, cause: str) -> MeasurementResult:
@@ -247,6 +249,7 @@ def _checked(raw: dict[str, Any]) -> MeasurementResult:
         *("started_at", "finished_at"),
     ):
         values[name] = _number(raw.get(name, 0.0), name)
+    values["core"] = None if raw.get("core") is None else int(_number(raw["core"], "core"))
     values["artifact_bytes"] = int(_number(raw.get("artifact_bytes", 0), "artifact_bytes"))
     code, signal, clock, metrics = (raw.get(name) for name in ("exit_code", "signal", "clock", "metrics"))
     values["exit_code"] = None if code is None else int(code)

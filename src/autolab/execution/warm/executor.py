@@ -37,8 +37,8 @@ _LANES_PER_CORE = 2  # one measures, and one has its order: a core does not wait
 class WarmExecutor:
     """This machine: lanes that share its cores, `slots` measurements handed over at once.
 
-    More slots than cores keep the cores busy while the lab is; every measurement still has a core of its own, and its
-    time begins when it has.
+    More slots than cores keep the cores busy while the lab is; every measurement still has a core of its own, its time
+    begins when it has, and that core's number is the slot that it is recorded with.
     """
 
     name = "local"
@@ -116,7 +116,8 @@ class WarmExecutor:
             "band": measurement.band,
             "pace": None if pace is None else json.dumps(pace),
         }
-        return finished(measurement, await self._result(measurement.id, request), slot.index)
+        result = await self._result(measurement.id, request)
+        return finished(measurement, result, slot.index if result.core is None else result.core)
 
     async def _result(self, id: str, request: dict[str, Any]) -> MeasurementResult:
         lane = await self._lane()

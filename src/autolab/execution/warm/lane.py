@@ -128,7 +128,7 @@ class Lane:
             try:
                 core = self.cores.take(self.signals)
                 try:
-                    answer: dict[str, Any] = self._measure(request, core)
+                    answer = {**self._measure(request, core), "core": core}
                 finally:
                     self.cores.give_back(core)
             except Stopped:
