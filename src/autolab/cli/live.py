@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,9 @@ class Reporter:
         return f"DEMOTED {cell(way_back(self.lab.ledger, back))}"
 
     def _line(self, record: dict[str, Any]) -> None:
-        click.echo(document({"at": time.time(), **record}))
+        # Not click.echo, which asks on every line whether it goes to a terminal that knows colours.
+        sys.stdout.write(document({"at": time.time(), **record}) + "\n")
+        sys.stdout.flush()
 
 
 def _new_master(trial: Trial) -> str:

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from autolab.ledger.records import Proposal, TrialState
@@ -62,7 +63,12 @@ class Rival(NamedTuple):
     @property
     def changed(self) -> Constants:
         """The constants that it changes, if nothing else."""
-        return tuple(tuple(one) for one in json.loads(self.constants)) if self.constants else ()
+        return _constants(self.constants) if self.constants else ()
+
+
+@lru_cache(maxsize=1024)
+def _constants(text: str) -> Constants:
+    return tuple(tuple(one) for one in json.loads(text))
 
 
 _RIVALS = (
@@ -125,10 +131,11 @@ def same_constants(ledger: Ledger, campaign: str, constants: Constants) -> list[
 
 def recent_sketches(ledger: Ledger, campaign: str) -> list[tuple[int, int]]:
     """(trial, sketch) of the newest claims."""
-    rows = ledger.rows.execute(
+    cursor = ledger.rows.cursor()
+    cursor.row_factory = None  # plain tuples: there are many of them, for every proposal
+    return cursor.execute(
         "SELECT trial, sketch FROM claim WHERE campaign = ? ORDER BY trial DESC LIMIT ?", (campaign, RECENT)
-    )
-    return [(row[0], row[1]) for row in rows]
+    ).fetchall()
 
 
 def recent_vectors(ledger: Ledger, campaign: str, model: str) -> list[tuple[int, bytes]]:
