@@ -51,7 +51,7 @@ def python_meaning(source: str) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(source)
-        if _finally_depth(tree) > MAX_FINALLY_DEPTH:
+        if "finally" in source and _finally_depth(tree) > MAX_FINALLY_DEPTH:
             raise ValueError(f"try/finally is nested more than {MAX_FINALLY_DEPTH} deep")
         if "__doc__" not in source:
             _drop_docstrings(tree)
