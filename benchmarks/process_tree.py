@@ -18,7 +18,8 @@ SAMPLE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Usage:
-    """`pss_mb`: pages that several processes share count once; `text`: what the command printed."""
+    """`pss_mb`: pages that several processes share count once; `cpu_seconds`: of the whole tree, also of processes that
+    nobody waited for; `text`: what the command printed."""
 
     code: int
     wall_seconds: float
@@ -34,7 +35,7 @@ def run_measured(command: Sequence[str], cwd: Path, log: Path) -> Usage:
     begin = time.monotonic()
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=cwd, stdout=out, stderr=subprocess.STDOUT)
-        most = {"pss": 0, "processes": 0}
+        most = {"pss": 0.0, "processes": 0.0, "cpu": 0.0}
         over = threading.Event()
         watcher = threading.Thread(target=_watch, args=(process.pid, most, over), daemon=True)
         watcher.start()
@@ -43,12 +44,12 @@ def run_measured(command: Sequence[str], cwd: Path, log: Path) -> Usage:
     over.set()
     watcher.join()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    waited = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     text = log.read_text(encoding="utf-8", errors="replace")
-    return Usage(code, wall, cpu, most["pss"] / 2**20, most["processes"], text)
+    return Usage(code, wall, max(waited, most["cpu"]), most["pss"] / 2**20, int(most["processes"]), text)
 
 
-def _watch(pid: int, most: dict[str, int], over: threading.Event) -> None:
+def _watch(pid: int, most: dict[str, float], over: threading.Event) -> None:
     while not over.wait(SAMPLE_SECONDS):
         try:
             root = psutil.Process(pid)
@@ -57,6 +58,15 @@ def _watch(pid: int, most: dict[str, int], over: threading.Event) -> None:
             return
         most["processes"] = max(most["processes"], len(tree))
         most["pss"] = max(most["pss"], sum(_pss(one.pid) for one in tree))
+        most["cpu"] = max(most["cpu"], sum(_cpu(one) for one in tree))
+
+
+def _cpu(process: psutil.Process) -> float:
+    """Seconds of a process and of those of its children that it has waited for."""
+    try:
+        return float(sum(process.cpu_times()[:4]))  # of what it waited for as well
+    except psutil.Error:
+        return 0.0
 
 
 def _pss(pid: int) -> int:
