@@ -208,6 +208,17 @@ def test_a_stream_without_end_is_cut_by_its_length_and_by_the_time(toy: Path, fa
 
 
 @pytest.mark.parametrize("stream", [True, False])
+def test_half_a_character_is_replaced_and_can_be_sent_back(toy: Path, stream: bool) -> None:
+    def model(request: Request) -> Step:
+        return say("I think \ud83d" if request.number == 1 else ANSWER)
+
+    office = at_work(toy, model, one, stream=stream)
+    assert office.found.hypothesis == "higher"
+    said = [m["content"] for m in office.server.requests[1].body["messages"] if m["role"] == "assistant"]
+    assert said == ["I think \ufffd"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
 def test_signs_of_life_without_a_word_are_no_answer(toy: Path, stream: bool) -> None:
     def model(request: Request) -> Step:
         return Step(pings=0.05) if request.attempt == 1 else say(ANSWER)

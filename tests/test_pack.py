@@ -501,7 +501,7 @@ def test_opencode_loads_every_agent_and_skill_once_from_the_repository(pack: Pat
     for name, *words in (("agents.txt", "agent", "list"), ("skills.json", "debug", "skill")):
         with open(tmp_path / name, "wb") as file:  # it ends before a pipe has taken all that it says
             subprocess.run([str(find_opencode()), *words], cwd=pack, env=project.variables(),
-                           stdin=subprocess.DEVNULL, stdout=file, timeout=120, check=True)  # fmt: skip
+                           stdin=subprocess.DEVNULL, stdout=file, timeout=300, check=True)  # fmt: skip
     text = (tmp_path / "agents.txt").read_text(encoding="utf-8")
     parts = re.split(r"^(\S+) \((?:primary|subagent|all)\)$", text, flags=re.MULTILINE)
     loaded = dict(zip(parts[1::2], parts[2::2], strict=True))

@@ -188,6 +188,12 @@ def test_events_are_json_whatever_is_in_them(tmp_path: Path, capsys: pytest.Capt
     assert second["measurement"]["curve"] == [[0.5, None]] and third["text"] == odd
 
 
+def test_events_need_no_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reporter = Reporter(the_story(tmp_path / "toy"), Limits(), json_lines=True)
+    monkeypatch.setattr("sys.stdout", None)  # as where descriptor 1 was closed
+    reporter.heed(Event("notice", text="nobody reads this"))
+
+
 def test_plain_lines_have_no_codes_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lab = the_story(tmp_path / "toy")
     trial = lab.ledger.trial(6)

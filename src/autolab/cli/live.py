@@ -160,8 +160,9 @@ class Reporter:
 
     def _line(self, record: dict[str, Any]) -> None:
         # Not click.echo, which asks on every line whether it goes to a terminal that knows colours.
-        sys.stdout.write(document({"at": time.time(), **record}) + "\n")
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the descriptor was closed
+            sys.stdout.write(document({"at": time.time(), **record}) + "\n")
+            sys.stdout.flush()
 
 
 def _new_master(trial: Trial) -> str:

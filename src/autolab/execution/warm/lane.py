@@ -103,6 +103,7 @@ class Lane:
         machine: str,
     ) -> None:
         self.cores, self.spec = cores, spec
+        self.anywhere = os.sched_getaffinity(0)
         self.root, self.pristine, self.machine = root, pristine, machine
         self.signals = Signals(lifeline=True)
         self.signals.poll.modify(
@@ -130,6 +131,7 @@ class Lane:
                 try:
                     answer = {**self._measure(request, core), "core": core}
                 finally:
+                    os.sched_setaffinity(0, self.anywhere)  # what comes now is not beside the next one's recipe
                     self.cores.give_back(core)
             except Stopped:
                 if _receive() is None:
