@@ -24,6 +24,9 @@ else:
     import _signal as signal  # what `signal` is made of; that also builds enums, for longer than we may take
 
 
+_FIRST_CHECK = 0.05  # seconds; a look at every process costs a recipe of milliseconds a tenth of its time
+
+
 class Ending:
     """How a phase ended. `verdict` is None if it ended by itself, else (status, cause)."""
 
@@ -190,7 +193,7 @@ def _watch(
     """Wait until the main process ends (None) or a limit is met: (status, cause)."""
     deadline = began + limits.wall
     flood = log.total + LOG_LIMIT
-    next_check = began + 0.02
+    next_check = began + _FIRST_CHECK
     progress = Progress(began)
     while True:
         now = time.monotonic()

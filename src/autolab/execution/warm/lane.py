@@ -296,7 +296,7 @@ def _read_exactly(count: int) -> bytes | None:
 
 
 def send(answer: dict[str, Any]) -> None:
-    content = output.to_json(answer).encode()
+    content = json.dumps(answer, allow_nan=False).encode()
     left = memoryview(len(content).to_bytes(_LENGTH, "big") + content)
     while left:
         left = left[os.write(_LAB, left) :]
