@@ -93,7 +93,14 @@ class Terminal:
             look(self)
         return self.process.wait()
 
+    def close(self) -> None:
+        """Close the window."""
+        os.close(self.master)
+        self.master = -1
+
     def _read(self) -> bytes:
+        if self.master < 0:
+            return b""
         try:
             return os.read(self.master, 65536)
         except OSError as error:

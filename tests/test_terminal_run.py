@@ -28,6 +28,7 @@ from autolab.cli.screen import rows_for_view, view
 from autolab.cli.seen import Busy, Seen, Standing, Watch
 from autolab.cli.view import MOST_LINES, View
 from autolab.errors import LabError
+from autolab.lab import open_lab
 from autolab.ledger.records import Measurement, Status
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -103,6 +104,25 @@ def test_outcomes_remain_and_the_view_is_gone(ran: Shown) -> None:
 
 def test_an_interrupt_ends_it_in_order(ran: Shown) -> None:
     assert "draining: interrupted" in ran.left and "confirmed, " in ran.left.split("slots were busy")[1]
+
+
+@pytest.mark.slow
+def test_when_its_terminal_is_closed_what_runs_comes_to_its_end(tmp_path: Path) -> None:
+    lab = write_quick(tmp_path / "quick", TRAIN.replace("sleep(0.1)", "sleep(1)"))
+
+    running: list[str] = []
+
+    def under_way() -> list[str]:
+        with open_lab(lab) as ledger:
+            return [one.id for one in ledger.begun(ledger.campaigns()[-1].id)]
+
+    def close_while_one_runs(terminal: Terminal) -> None:
+        if any("baseline 1" in line for line in terminal.everything) and under_way():
+            running.append(under_way()[0])  # the others wait for the slot
+            terminal.close()
+
+    ended = Terminal(lab, ["run", "--slots", "1", "--trials", "50"]).run(close_while_one_runs)
+    assert (ended, running[0] in under_way(), len(under_way()) > 0) == (129, False, True)
 
 
 def test_the_terminal_is_left_as_it_was(ran: Shown) -> None:

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autolab.campaign.signals import heeded
 from autolab.collaboration import Assignment, Collaboration, Setting
 from autolab.collaboration.single import Collaborators as Alone
 from autolab.errors import LabError
@@ -136,7 +136,7 @@ class CampaignRun:
         judge = asyncio.create_task(self._judge_all())
         drained = asyncio.create_task(self._drained(slots))
         everything = [*slots, *helpers, judge, drained]
-        with self._signals(everything):
+        with heeded(self.drain, self._draining.is_set):
             try:
                 await self._until_first_of(judge, drained, everything)
             except asyncio.CancelledError:
@@ -539,31 +539,6 @@ class CampaignRun:
         while True:
             await asyncio.sleep(VIEW_SECONDS)
             write_views(self.lab.ledger, self.lab.root)
-
-    @contextlib.contextmanager
-    def _signals(self, everything: list[asyncio.Task[None]]) -> Iterator[None]:
-        """Ctrl-C drains, a second one cancels."""
-        loop = asyncio.get_running_loop()
-        main = asyncio.current_task()
-
-        def interrupt() -> None:
-            if self._draining.is_set() and main is not None:
-                main.cancel()
-            else:
-                self.drain("interrupted; once more cancels what is running")
-
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        try:
-            for number in numbers:
-                loop.add_signal_handler(number, interrupt)
-        except (ValueError, RuntimeError):  # not the main thread
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
 
     def _emit(
         self, kind: str, trial: Trial | None = None, measurement: Measurement | None = None, text: str = ""

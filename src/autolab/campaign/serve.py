@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from autolab.campaign.agent_trial import abandon_expired, settle_ideas, sweep_workspaces
 from autolab.campaign.lock import holder
 from autolab.campaign.loop import VIEW_SECONDS, Event, Limits
+from autolab.campaign.signals import heeded
 from autolab.campaign.slots import Closed, SlotPool, settle
 from autolab.errors import LabError
 from autolab.execution.executor import Executor, Unstarted
@@ -70,7 +70,7 @@ class Service:
         ledger.set_campaign(campaign, config={**config, "serving": serving}, state="running")
         write_views(ledger, self.lab.root)
         state = "stopped"
-        with self._signals():
+        with heeded(self.drain, lambda: self._draining):
             try:
                 self._adopt()
                 while not self._ended():
@@ -205,26 +205,6 @@ class Service:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C or SIGTERM drains, a second one cancels."""
-        loop, main = asyncio.get_running_loop(), asyncio.current_task()
-
-        def interrupt() -> None:
-            if self._draining and main is not None:
-                main.cancel()
-            else:
-                self.drain("interrupted; once more cancels what is running")
-
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        for number in numbers:
-            loop.add_signal_handler(number, interrupt)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
 
     def _emit(self, event: Event) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sqlite3
@@ -91,6 +92,11 @@ def main() -> Any:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)
     except (sqlite3.Error, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EIO and not error.filename:
+            # The terminal was closed: there is nobody to tell of it either.
+            for descriptor in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            sys.exit(129)
         from pathlib import Path
 
         from autolab.ledger.store import ledger_problem

@@ -131,7 +131,9 @@ class Lane:
                 try:
                     answer = {**self._measure(request, core), "core": core}
                 finally:
-                    os.sched_setaffinity(0, self.anywhere)  # what comes now is not beside the next one's recipe
+                    os.sched_setaffinity(
+                        0, self.anywhere
+                    )  # what comes now is not beside the next one's recipe
                     self.cores.give_back(core)
             except Stopped:
                 if _receive() is None:
