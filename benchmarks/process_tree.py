@@ -64,7 +64,7 @@ def _watch(pid: int, most: dict[str, float], over: threading.Event) -> None:
 def _cpu(process: psutil.Process) -> float:
     """Seconds of a process and of those of its children that it has waited for."""
     try:
-        return float(sum(process.cpu_times()[:4]))  # of what it waited for as well
+        return float(sum(process.cpu_times()[:4]))
     except psutil.Error:
         return 0.0
 

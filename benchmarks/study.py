@@ -52,13 +52,12 @@ class Question:
     expected: dict[str, tuple[str, int]]
 
 
-ALONE = "single, lineage on, agents 1"
 QUESTIONS = (
     Question(
         "order",
         20.0,
         {
-            ALONE: "collaboration=single,lineage=on,agents=1",
+            "single, lineage on, agents 1": "collaboration=single,lineage=on,agents=1",
             "subagents, lineage on, agents 4": "collaboration=subagents,lineage=on,agents=4",
             "team, lineage on, agents 1": "collaboration=team,lineage=on,agents=1",
         },

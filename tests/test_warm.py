@@ -16,7 +16,7 @@ from warming import EVALUATE, HONEST, TASK, Warm, measurement, needs_bubblewrap,
 from autolab.errors import LabError
 from autolab.execution.executor import Unstarted
 from autolab.execution.local import Slot
-from autolab.ledger.records import Status
+from autolab.ledger.records import Measurement, Status
 
 pytestmark = needs_bubblewrap
 
@@ -261,9 +261,7 @@ def test_an_order_that_waits_for_a_core_can_be_cancelled(one_core: Warm, tmp_pat
     async def run() -> None:
         idle = len(_pool(tmp_path, "template.main"))
         first = asyncio.create_task(one_core.measured(SLEEP))
-        while len(_pool(tmp_path, "template.main")) == idle:
-            assert not first.done()
-            await asyncio.sleep(0.005)
+        await _training(tmp_path, idle, first)
         second = asyncio.create_task(one_core.measured(number=2))
         await asyncio.sleep(0.05)
         for task in (second, first):
@@ -312,9 +310,7 @@ def test_when_a_process_of_the_pool_dies_the_measurement_is_tried_again(warm: Wa
             youngest = _pool(tmp_path, kind)[-1]
             idle = len(_pool(tmp_path, "template.main"))
             task = asyncio.create_task(warm.measured(SLEEP))
-            while len(_pool(tmp_path, "template.main")) == idle:
-                assert not task.done()
-                await asyncio.sleep(0.005)
+            await _training(tmp_path, idle, task)
             os.kill(youngest, signal.SIGKILL)
             result = await task
             assert result.status is Status.INFRA_ERROR
@@ -330,9 +326,7 @@ def test_when_no_new_pool_can_start_nothing_more_begins(warm: Warm, tmp_path: Pa
     async def run() -> None:
         idle = len(_pool(tmp_path, "template.main"))
         under_way = asyncio.create_task(warm.measured(SLEEP))
-        while len(_pool(tmp_path, "template.main")) == idle:
-            assert not under_way.done()
-            await asyncio.sleep(0.005)
+        await _training(tmp_path, idle, under_way)
         waiting = asyncio.create_task(warm.measured(number=2))
         await asyncio.sleep(0)
         setting["warm"] = ["no_such_module"]
@@ -357,15 +351,20 @@ def test_a_death_reaches_every_measurement_under_way(tmp_path: Path, monkeypatch
     async def run() -> None:
         idle = len(_pool(tmp_path, "template.main"))
         under_way = [asyncio.create_task(lab.measured(SLEEP, number=i)) for i in range(4)]
-        while len(_pool(tmp_path, "template.main")) < idle + 4:
-            assert not any(task.done() for task in under_way)
-            await asyncio.sleep(0.005)
+        await _training(tmp_path, idle, *under_way)
         os.kill(_pool(tmp_path, "server.main")[-1], signal.SIGKILL)
         results = await asyncio.gather(*under_way)
         assert [result.status for result in results] == [Status.INFRA_ERROR] * 4
         assert (await lab.measured()).status is Status.OK
 
     asyncio.run(run())
+
+
+async def _training(root: Path, idle: int, *tasks: asyncio.Task[Measurement]) -> None:
+    """Wait until the candidate of each of these runs, beside the `idle` processes of a template without one."""
+    while len(_pool(root, "template.main")) < idle + len(tasks):
+        assert not any(task.done() for task in tasks)
+        await asyncio.sleep(0.005)
 
 
 def _pool(root: Path, kind: str) -> list[int]:

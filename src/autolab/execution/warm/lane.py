@@ -186,7 +186,6 @@ class Lane:
             "files": program,
             "env": {**training.environment(measurement), "PWD": WORKSPACE},  # which bubblewrap sets, too
             "rlimits": list(rlimits.items()),
-            "cpus": spec["cpus"],
             "room": measurement.disk + 2 * TMP_BYTES,
             "data": bool(spec["data"]) and os.path.isdir(os.path.join(spec["data"], "train")),
             "pace": spec["pace"],
