@@ -309,6 +309,9 @@ def test_stealing_cpu_with_children_that_nobody_is_charged_for(
         "libc.sched_setaffinity(0, 8, ctypes.byref(ctypes.c_ulong(1)))",  # leaving the slot's core
         "libc.setpriority(0, 0, 19)",  # starving itself on purpose
         "libc.ptrace(0, 0, 0, 0)",
+        "libc.shmget(0, 4096, 0o1600)",  # memory that outlives its process, and that no limit counts
+        "libc.msgget(0, 0o1600)",
+        "libc.semget(0, 1, 0o1600)",
     ],
 )
 def test_calls_that_namespaces_do_not_separate_are_denied(tmp_path: Path, call: str) -> None:

@@ -76,6 +76,7 @@ def test_killing_all_that_can_be_reached(lab: Warm) -> None:
         "libc.mincore(ctypes.c_void_p(page), 4096, ctypes.create_string_buffer(1))",
         "libc.madvise(ctypes.c_void_p(page), 4096, 21)",
         "libc.syscall(250 if x86 else 219, 0, -3, 1)",  # keyctl
+        "libc.shmget(0, 4096, 0o1600)",  # memory that no limit counts
         "libc.sched_setaffinity(0, 8, ctypes.byref(ctypes.c_ulong(3)))",
         "libc.setpriority(0, 0, 19)",
         "libc.unshare(0x10000000)",  # a user namespace
@@ -206,7 +207,12 @@ def test_opening_the_network(lab: Warm) -> None:
             "    try: socket.socket(family, socket.SOCK_DGRAM)\n"
             "    except OSError: continue\n"
             "    raise SystemExit(f'a socket of {family}')\n"
-            "socket.socketpair()\n",
+            "for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET): socket.socketpair(type=kind)\n"
+            # One of these can leave the other, and send to another candidate's.
+            "for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC):\n"
+            "    try: socket.socketpair(type=kind)\n"
+            "    except OSError: continue\n"
+            "    raise SystemExit(f'a pair of {kind}')\n",
         )
 
 

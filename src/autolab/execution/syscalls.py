@@ -2,7 +2,8 @@
 
 What a mount or a PID namespace does not separate: the page cache (one scorer could tell the next what it
 saw through pages that are in memory or not), the kernel's key rings (shared by everything of one login),
-and the scheduler (a trial could leave its cores, or starve itself on purpose).
+and the scheduler (a trial could leave its cores, or starve itself on purpose). What counts for nobody's memory: System
+V shared memory and queues, which no descriptor leads to.
 
 Standard library only, and nothing from autolab: these files run by themselves on other machines.
 """
@@ -20,6 +21,9 @@ _TABLES = {
         28,
         {
             **_COMMON,
+            "shmget": 29,
+            "semget": 64,
+            "msgget": 68,
             "mincore": 27,
             "fadvise64": 221,
             "preadv2": 327,
@@ -45,6 +49,9 @@ _TABLES = {
         233,
         {
             **_COMMON,
+            "shmget": 194,
+            "semget": 190,
+            "msgget": 186,
             "mincore": 232,
             "fadvise64": 223,
             "preadv2": 286,
@@ -72,9 +79,12 @@ _SPECIAL_FILES = {
     "aarch64": {"symlinkat": 36, "mknodat": 33},
 }
 _SOCKET = {"x86_64": 41, "aarch64": 198}
+_PAIR = {"x86_64": 53, "aarch64": 199}  # socketpair
+_UNIX, _STREAM, _PACKETS, _KINDS = 1, 1, 5, 0xF  # AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET, SOCK_TYPE_MASK
 _MADV_COLD, _MADV_PAGEOUT = 20, 21
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF: ld [k], jeq, jge, ret
-_NR, _ARCH, _ADVICE = 0, 4, 32  # offsets in struct seccomp_data; the last is the third argument
+_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06  # BPF: ld [k], jeq, jge, and, ret
+_NR, _ARCH = 0, 4  # offsets in struct seccomp_data
+_FIRST, _SECOND, _THIRD = 16, 24, 32  # and in it, of the low words of the call's arguments
 _ALLOW, _DENY = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ERRNO with EPERM
 
 
@@ -84,7 +94,8 @@ def seccomp_filter(
     """The filter as bubblewrap's --seccomp reads it, or None on a kind of machine that we have no table of.
 
     Without `special_files` no symbolic link, pipe or device can be made, only plain files and folders. Without
-    `sockets` there are only pairs of connected ones: for sandboxes that share the namespace of their network.
+    `sockets` there are only pairs of connected ones that stay so: for sandboxes that share the namespace of their
+    network. (One of a pair for datagrams can leave the other and send to whom it likes.)
     """
     machine = machine or os.uname().machine
     table = _TABLES.get(machine)
@@ -94,8 +105,18 @@ def seccomp_filter(
     denied = [*calls.values()]
     if not special_files:
         denied += _SPECIAL_FILES[machine].values()
+    pairs: list[tuple[int, int, str | None, str | None]] = []
     if not sockets:
         denied.append(_SOCKET[machine])
+        pairs = [
+            (_EQUAL, _PAIR[machine], None, "others"),
+            (_LOAD, _FIRST, None, None),
+            (_EQUAL, _UNIX, None, "deny"),
+            (_LOAD, _SECOND, None, None),
+            (_AND, _KINDS, None, None),
+            (_EQUAL, _STREAM, "allow", None),
+            (_EQUAL, _PACKETS, "allow", "deny"),
+        ]
     # each line: (code, value, where to go if true, if false); None: the next line
     lines: list[tuple[int, int, str | None, str | None]] = [
         (_LOAD, _ARCH, None, None),
@@ -103,12 +124,13 @@ def seccomp_filter(
         (_LOAD, _NR, None, None),
         (_AT_LEAST, 0x40000000, "deny", None),  # so have those of x32
         *((_EQUAL, number, "deny", None) for number in sorted(denied)),
+        *pairs,
         (_EQUAL, madvise, None, "allow"),
-        (_LOAD, _ADVICE, None, None),
+        (_LOAD, _THIRD, None, None),
         (_EQUAL, _MADV_COLD, "deny", None),
         (_EQUAL, _MADV_PAGEOUT, "deny", None),
     ]
-    places = {"allow": len(lines), "deny": len(lines) + 1}
+    places = {"allow": len(lines), "deny": len(lines) + 1, "others": len(lines) - 4}
     code = b""
     for at, (operation, value, yes, no) in enumerate(lines):
         jumps = [places[target] - at - 1 if target else 0 for target in (yes, no)]
