@@ -167,7 +167,12 @@ def test_a_dead_end_is_refused_until_the_master_has_changed_twice(lab: Lab, stat
 
 @pytest.mark.parametrize(
     ("status", "verdict"),
-    [(Status.OK, Verdict.NO_DIFFERENCE), (Status.OK, Verdict.PROVISIONAL), (Status.INFRA_ERROR, None)],
+    [
+        (Status.OK, Verdict.NO_DIFFERENCE),
+        (Status.OK, Verdict.PROVISIONAL),
+        (Status.INFRA_ERROR, None),
+        (Status.TAMPERED, None),
+    ],
 )
 def test_what_is_no_evidence_against_an_edit_does_not_stop_it_on_another_parent(
     lab: Lab, status: Status, verdict: Verdict | None
@@ -175,6 +180,29 @@ def test_what_is_no_evidence_against_an_edit_does_not_stop_it_on_another_parent(
     ended(lab, submitted(lab, "go up", RAISE), status, verdict)
     master_changes(lab)
     assert submitted(lab, "go up", RAISE).state is TrialState.QUEUED
+
+
+@pytest.mark.parametrize("status", [Status.INFRA_ERROR, Status.TAMPERED])
+def test_what_the_machine_or_the_data_did_leaves_the_program_free(lab: Lab, status: Status) -> None:
+    ended(lab, submitted(lab, "go up", RAISE), status)
+    assert submitted(lab, "go up", RAISE).state is TrialState.QUEUED
+
+
+def test_the_same_line_at_another_place_of_the_same_parent_is_another_edit(lab: Lab) -> None:
+    here, there = "RATE = 0.5\n", "SHIFT = 0.0\n"
+    ended(lab, submitted(lab, "print it at once", (here, f"{here}print(1)\n")))
+    later = submitted(lab, "some other words", (there, f"{there}print(1)\n"))
+    assert later.state is TrialState.QUEUED, later.note
+
+
+def test_words_of_any_script_are_compared(lab: Lab) -> None:
+    step = "уменьшить шаг в конце обучения, и тогда потери ниже"
+    ended(lab, submitted(lab, step, RAISE))
+    assert submitted(lab, step, ("RATE = 0.5", "RATE = 0.7001")).status is Status.DUPLICATE
+    up, down = "把学习率提高到零点九", "把批量降低一半再试一次"
+    ended(lab, submitted(lab, up, ("RATE = 0.5", "RATE = 0.9")))
+    assert submitted(lab, down, ("RATE = 0.5", "RATE = 0.9001")).state is TrialState.QUEUED
+    assert submitted(lab, up, ("RATE = 0.5", "RATE = 0.9002")).status is Status.DUPLICATE
 
 
 LONG = "a larger rate gets further within the same budget of tokens"

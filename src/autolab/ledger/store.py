@@ -434,7 +434,8 @@ class Ledger:
                     delta,
                     note,
                     time.time(),
-                    status is Status.INFRA_ERROR,
+                    status
+                    in (Status.INFRA_ERROR, Status.TAMPERED),  # nothing that the program must have done
                     number,
                 ),
             )

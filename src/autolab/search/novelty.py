@@ -53,6 +53,8 @@ SAME_WORDS = 0.97
 NEARLY = 0.1  # of the step from the old value: how far apart two new values are nearly the same
 MOSTLY = 0.5  # of the lines that either replaces
 
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"  # signs of scripts that are written without spaces
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:\.[0-9]+)?")
 _NOTHING = Change("", (), frozenset())
 
 
@@ -104,7 +106,8 @@ def queue(
 def refusal(ledger: Ledger, number: int, claim: Claim, move: str = "") -> Refusal | None:
     """Why the proposal of a trial would be refused now, the same program aside; changes nothing. `move` is the
     proposal's: a repair may resemble what it repairs."""
-    campaign = ledger.trial(number).campaign
+    opened = ledger.trial(number)
+    campaign = opened.campaign
     changes = newest_changes(ledger, campaign)
     change = claim.change
     for how, found in (
@@ -118,6 +121,8 @@ def refusal(ledger: Ledger, number: int, claim: Claim, move: str = "") -> Refusa
             left = changes_left(changes, rival.finished_at) if counts and rival.finished_at is not None else 0
             if rival.number == number or (similar and move == f"repair {rival.id}"):
                 continue
+            if not similar and rival.parent_program == opened.parent_program:
+                continue  # the same lines in the same program that come to another one: they stand elsewhere in it
             if rival.under_way or left:
                 return Refusal(rival.number, f"{how} trial {rival.id}, {_became(rival, left)}")
     return None
@@ -247,7 +252,7 @@ class _Words:
 
 @lru_cache(maxsize=1024)
 def _words(text: str) -> _Words:
-    counts = Counter(word for word in re.findall(r"[a-z0-9_]+(?:\.[0-9]+)?", text.lower()) if len(word) > 1)
+    counts = Counter(word for word in _WORD.findall(text.lower()) if len(word) > 1 or not word.isascii())
     return _Words(counts, sum(n * n for n in counts.values()) ** 0.5)
 
 

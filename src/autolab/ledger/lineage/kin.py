@@ -35,7 +35,7 @@ def _hypotheses(ledger: Ledger, campaign: str) -> Iterator[Trial]:
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(word for word in re.findall(r"[a-z0-9_.]+", text.lower()) if len(word) > 2)
+    return frozenset(word for word in re.findall(r"[\w.]+", text.lower()) if len(word) > 2)
 
 
 def _overlap(a: Iterable[str], b: Iterable[str]) -> float:
