@@ -36,6 +36,15 @@ def test_a_block_answer_gives_a_proposal_that_applies() -> None:
     assert apply_edits(FILES, proposal.edits)["train.py"].startswith("LR = 0.2\nSTEPS")
 
 
+def test_only_line_ends_end_lines() -> None:
+    files = {"train.py": "LR = 0.1\n\x0cSIGN = '\u2028'\n"}
+    said = "HYPOTHESIS: x\n<<<<<<< SEARCH\n\x0cSIGN = '\u2028'\n=======\n\x0cSIGN = '\u2028\x85'\n>>>>>>> REPLACE\n"
+    for text in (said, said.replace("\n", "\r\n")):
+        assert apply_edits(files, parse_answer(text, files).edits)["train.py"].endswith(
+            "SIGN = '\u2028\x85'\n"
+        )
+
+
 def test_code_fences_and_a_missing_path_do_no_harm_where_there_is_one_file() -> None:
     text = "Hypothesis: faster\n```python\n<<<<<<< SEARCH\nprint(LR)\n=======\nprint(2 * LR)\n>>>>>>> REPLACE\n```\n"
     assert apply_edits(FILES, parse_answer(text, FILES).edits)["train.py"].endswith("print(2 * LR)")

@@ -499,6 +499,24 @@ def test_requests_of_a_minute_are_spread_over_it() -> None:
     assert all(at >= place * 0.05 for place, at in enumerate(asyncio.run(entries())))
 
 
+def test_after_a_pause_requests_go_out_one_by_one_as_before() -> None:
+    async def entries() -> list[float]:
+        throttle, began, found = Throttle(ModelLimits(requests_per_minute=1200)), time.monotonic(), []
+
+        async def enter() -> None:
+            async with throttle.turn():
+                found.append(time.monotonic() - began)
+
+        waiting = [asyncio.create_task(enter()) for _ in range(5)]
+        await asyncio.sleep(0)
+        throttle.pause(0.3)
+        await asyncio.gather(*waiting)
+        return found
+
+    first, *others = asyncio.run(entries())
+    assert first < 0.3 and all(at >= 0.3 + place * 0.05 for place, at in enumerate(others))
+
+
 def test_a_connection_for_every_agent_is_allowed_or_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -49,7 +49,8 @@ def parse_answer(text: str, files: Files) -> Proposal:
     fields: dict[str, str] = {}
     edits: list[Edit] = []
     path = next(iter(files)) if len(files) == 1 else ""
-    lines = iter(enumerate(text.splitlines(), start=1))
+    # Not splitlines(), for which form feeds and some signs inside of strings end a line as well.
+    lines = iter(enumerate((line.removesuffix("\r") for line in text.split("\n")), start=1))
     for number, line in lines:
         stripped = line.strip().strip("`*").strip()
         if stripped in files:

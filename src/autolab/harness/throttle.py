@@ -16,8 +16,8 @@ class Throttle:
     def __init__(self, limits: ModelLimits) -> None:
         self._apart = 60.0 / limits.requests_per_minute  # seconds between two requests; 0 without a limit
         self._places = asyncio.Semaphore(limits.in_flight) if limits.in_flight else None
+        self._line = asyncio.Lock()
         self._next = 0.0  # monotonic seconds: when the next request may go out
-        self._paused = 0.0  # monotonic seconds: before this, none goes out
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -31,11 +31,13 @@ class Throttle:
             yield
 
     async def _until_due(self) -> None:
-        due = max(self._next, time.monotonic())
-        self._next = due + self._apart
-        while (left := max(due, self._paused) - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+        async with self._line:
+            self._next = max(self._next, time.monotonic())
+            while (left := self._next - time.monotonic()) > 0:
+                await asyncio.sleep(left)
+            self._next += self._apart
 
     def pause(self, seconds: float) -> None:
-        """The server asks to be left alone; whoever is late for it waits as well."""
-        self._paused = max(self._paused, time.monotonic() + seconds)
+        """The server asks to be left alone. Whoever waits already waits on, and then in turn: no server likes all of
+        them at once after it, either."""
+        self._next = max(self._next, time.monotonic() + seconds)
