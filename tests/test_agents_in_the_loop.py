@@ -18,7 +18,8 @@ from autolab.cli.run import run as run_command
 from autolab.errors import LabError
 from autolab.harness import NoProposal, Ticket
 from autolab.lab import Lab
-from autolab.ledger.records import Proposal, Status, Trial
+from autolab.ledger.agents import add_session, add_workspace
+from autolab.ledger.records import AgentSession, Proposal, Status, Trial, Workspace
 from autolab.task import Edit
 
 
@@ -94,6 +95,30 @@ def test_what_two_trials_want_is_measured_once(tmp_path: Path) -> None:
 
 def test_what_failed_sessions_cost_counts_against_the_budget(toy: Path) -> None:
     assert search(start(toy), Agents(6), max_usd=0.2) == "$0.2 are spent"
+
+
+def test_once_the_money_is_spent_another_run_asks_nobody(toy: Path) -> None:
+    lab = start(toy)
+    search(lab, Agents(0))
+    lab.reserve(role="worker", agent="agents")  # what an earlier run was at
+    add_session(
+        lab.ledger,
+        AgentSession(lab.campaign.id, 2, "worker", "agents", "x/y", cost_usd=0.3, outcome="cancelled"),
+    )
+    agents = Agents(6)
+    assert search(lab, agents, max_usd=0.2) == "$0.2 are spent"
+    assert agents.most_under_way == 0 and len(lab.ledger.undone(lab.campaign.id)) == 1
+
+
+def test_what_ends_while_an_earlier_run_is_read_is_told_once(toy: Path) -> None:
+    lab = start(toy)
+    search(lab, Agents(0))
+    for _ in range(3):  # left open by agents of a chat, to whom `autolab serve` gave workspaces
+        trial = lab.reserve(role="worker", agent="person")
+        add_workspace(lab.ledger, Workspace(trial.number, str(toy), "session", None, trial.created_at, 0.0))
+    agents = Agents(3)
+    assert search(lab, agents) == "all trials are done"
+    assert sorted(agents.judged) == [1, 2, 3]
 
 
 def test_an_error_that_a_person_must_mend_ends_the_run_and_keeps_its_trials_open(toy: Path) -> None:

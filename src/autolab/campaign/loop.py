@@ -170,6 +170,10 @@ class CampaignRun:
     async def _open_next(self) -> None:
         """Open as many trials as the window, the collaboration and the limits allow."""
         while self._under_way() < self.window and self._may_open():
+            # Here, and not once it is open: what a proposer knows must not depend on when somebody paused.
+            await self._unpaused.wait()
+            if not self._may_open():  # stopped while it was paused
+                return
             asked = self.collaboration.assign()
             if asked is None:
                 if not self._under_way():
@@ -224,7 +228,6 @@ class CampaignRun:
 
     async def _bring(self, ticket: Ticket, asked: Assignment) -> None:
         """Have one trial proposed, checked and screened."""
-        await self._unpaused.wait()
         try:
             proposal = await self.collaboration.propose(
                 self.harness.propose, self.harness.consult, ticket, asked
@@ -370,7 +373,13 @@ class CampaignRun:
 
     async def _judge_all(self) -> None:
         """Tell outcomes as they come, or in the order in which their trials were opened, and open more."""
+        for measurement in self.executor.adopt(self.lab.ledger.begun(self.lab.campaign.id)):
+            self._emit("measured", measurement=self.lab.record(measurement))
+        self._look_at_costs()  # before an agent is asked again for what it was at
+        if self._draining.is_set():
+            return
         await self._catch_up()
+        self._look_at_costs()
         await self._open_next()
         while self._pipeline or self._at_work:
             step = await (self._next_in_order() if self.harness.ahead is None else self._next_to_end())
@@ -412,8 +421,6 @@ class CampaignRun:
         """Re-enact an earlier run: everybody hears what they knew, in the order in which they learned it. A trial is
         opened again when as many outcomes have been told as were known when it was opened."""
         ledger, campaign = self.lab.ledger, self.lab.campaign.id
-        for measurement in self.executor.adopt(ledger.begun(campaign)):
-            self._emit("measured", measurement=self.lab.record(measurement))
         if ledger.newest_promotion(campaign) is not None:
             self._has_master.set()
         untold = min((trial.ordinal for trial in ledger.undone(campaign)), default=None)
@@ -436,7 +443,8 @@ class CampaignRun:
             return
         last = 0  # read in pages: no read transaction stays open
         while page := list(itertools.islice(ledger.trials(campaign, after=last), PAGE)):
-            yield from page
+            # What was opened again may have ended since; it is told in its turn.
+            yield from (trial for trial in page if trial.number not in self._at_work)
             last = page[-1].order or last
 
     def _openings(self) -> Iterator[tuple[Trial, Assignment, int]]:
@@ -457,6 +465,8 @@ class CampaignRun:
         self._opened = trial.ordinal
         if trial.ordinal > 0:
             self.collaboration.opened(trial, asked)
+        if trial.note.startswith(DRY):
+            self._run_dry(trial.surface)
         if trial.state is not TrialState.DONE:
             await self._enter(trial, self._bring_again(trial))
             return
@@ -474,8 +484,6 @@ class CampaignRun:
         if promoted:  # there is a new program to change
             self._dry.clear()
             self._exhausted = self._broke
-        elif quiet and trial.note.startswith(DRY):
-            self._run_dry(trial.surface)
         if self.population is not None:
             self.population.tell(trial)
         if trial.ordinal > 0:
@@ -483,16 +491,21 @@ class CampaignRun:
             self.harness.tell(trial, self.lab.ledger.noise_sd(trial.campaign))
         if not quiet:
             self._emit("promoted" if promoted else "judged", trial)
-        patience, dollars = self.limits.patience, self.limits.max_usd
+        patience = self.limits.patience
         if patience is not None and self._since_promotion >= patience:
             self.drain(f"{patience} trials without a promotion")
         self._spent += trial.proposal.cost_usd if trial.proposal else 0.0
+        if not quiet:
+            self._look_at_costs()
+
+    def _look_at_costs(self) -> None:
+        """End when the money is spent. What agents' sessions and jobs cost is in the ledger, also of those that were
+        cut off and of earlier runs; it is added up once in a while."""
+        dollars, now = self.limits.max_usd, time.monotonic()
         if dollars is None:
             return
-        # What agents' sessions and jobs cost is in the ledger, those that were cut off and earlier runs' included.
-        now = time.monotonic()
-        if not quiet and now - self._costs_at >= COST_SECONDS:
-            self._costs, self._costs_at = costs(self.lab.ledger, trial.campaign)[0], now
+        if now - self._costs_at >= COST_SECONDS:
+            self._costs, self._costs_at = costs(self.lab.ledger, self.lab.campaign.id)[0], now
         if max(self._spent, self._costs) >= dollars:
             self.drain(f"${dollars:g} are spent")
 
