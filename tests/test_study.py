@@ -87,6 +87,11 @@ def test_differences_are_paired_by_seed() -> None:
     assert alone is not None and alone.low == 0  # no rate is below it
 
 
+def test_two_seeds_that_differ_alike_show_nothing() -> None:
+    apart = difference(outcomes(a=[1, 2], b=[2, 3]), "b", "a", TRIALS)
+    assert apart is not None and apart.low == apart.high and not is_apart(apart)
+
+
 def test_only_seeds_that_both_arms_have_are_compared() -> None:
     found = outcomes(a=[1, 2, 3], b=[2, 3])
     apart = difference(found, "b", "a", TRIALS)
@@ -235,6 +240,14 @@ VARIED = ("--vary", "lineage=on,off")
             "--patience would end campaigns before their budget",
         ),
         ((*VARIED, "--trials", "2", "--", "--colour"), "No such option"),
+        (
+            ("--vary", "harness=offline,chat", "--trials", "2", "--", "--model", "ollama/x"),
+            "arm 'offline': is for agents",
+        ),
+        (
+            ("--vary", "model=ollama/x,no-such-provider/y", "--trials", "2", "--", "--harness", "chat"),
+            "arm 'model no-such-provider/y'",
+        ),
         ((*VARIED, "--trials", "2", "--name", "../up"), "is no name for a study"),
         (("--show",), "there is no study 'study'"),
     ],

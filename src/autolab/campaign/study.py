@@ -29,7 +29,7 @@ from typing import Any
 
 from autolab.errors import LabError
 from autolab.lab import STATE_DIRECTORY, open_lab
-from autolab.ledger.jobs import costs
+from autolab.ledger.jobs import campaign_jobs, costs
 from autolab.ledger.records import TrialState
 from autolab.ledger.store import Ledger
 from autolab.ledger.views import cell, replacing
@@ -304,11 +304,15 @@ def _budget_is_spent(lab: Path, budget: Budget, segments: Sequence[Segment]) -> 
         campaign = ledger.campaigns()[-1]
         ended = sum(t.ordinal > 0 and t.state is TrialState.DONE for t in ledger.sequence(campaign.id))
         seconds = _seconds(ledger, segments)
+        dollars = costs(ledger, campaign.id)[0]
+        dearest = max((job.most_usd for job in campaign_jobs(ledger, campaign.id)), default=0.0)
         return (
             campaign.state == "finished"
             or (budget.trials is not None and ended >= budget.trials)
             or (budget.minutes is not None and seconds >= 60 * budget.minutes - SHORTEST_SECONDS)
-            or (budget.max_usd is not None and costs(ledger, campaign.id)[0] >= budget.max_usd)
+            or (budget.max_usd is not None and dollars >= budget.max_usd)
+            # A job is not launched if it might cost more than is left.
+            or (budget.max_usd is not None and dollars + dearest > budget.max_usd)
         )
 
 

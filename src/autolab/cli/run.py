@@ -114,7 +114,7 @@ def run(
         if lab is None:
             if ledger.campaigns() and not new:
                 place = as_before(ledger.campaigns()[-1].config, place)
-            _agents_can_work(root, ways)  # before a campaign begins that nobody could propose for
+            agents_can_work(root, ways)  # before a campaign begins that nobody could propose for
             lab = new_campaign(
                 root, ledger, profile=profile, slots=slots, place=place, max_usd=max_usd, seed=seed,
                 **ways.remembered({}),
@@ -165,7 +165,7 @@ def run(
             _conclude(lab, work, reason)
 
 
-def _agents_can_work(root: Path, ways: Ways) -> None:
+def agents_can_work(root: Path, ways: Ways) -> None:
     """Raises LabError if OpenCode or a model is missing."""
     if ways.harness == "opencode":
         from autolab.harness.opencode.binary import find_opencode

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,7 @@ def _planned(
         if value is not None and not math.isfinite(value):
             raise LabError(f"{option} {value} is no limit", mend="give a number, or leave it out")
     for label, arm in arms.items():
-        _check_words([*words, *arm_words(arm)], label)
+        _check_words(root, [*words, *arm_words(arm)], label)
     return Study(name, arms, list(range(seeds)), Budget(*limits), list(words), task_hash(root))
 
 
@@ -200,11 +201,12 @@ def _like() -> str:
     return f"KEY=VALUE, where KEY is one of {', '.join(KEYS)}"
 
 
-def _check_words(words: Sequence[str], label: str) -> None:
+def _check_words(root: Path, words: Sequence[str], label: str) -> None:
     """Raises LabError for what `autolab run` would not take, before anything runs."""
     from click.core import ParameterSource
 
-    from autolab.cli.run import run
+    from autolab.cli.run import agents_can_work, run
+    from autolab.cli.ways import Ways
 
     try:
         context = run.make_context("run", list(words))
@@ -225,6 +227,12 @@ def _check_words(words: Sequence[str], label: str) -> None:
             raise LabError(
                 f"{option} is the study's own", where="after --", mend="leave it out; the study says it"
             )
+    ways = Ways(**{one.name: context.params[one.name] for one in fields(Ways)})
+    try:
+        ways.check({})
+        agents_can_work(root, ways)
+    except LabError as problem:
+        raise LabError(problem.what, where=f"arm {label!r}", mend=problem.mend) from None
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -166,8 +166,11 @@ def difference(outcomes: Sequence[Outcome], arm: str, against: str, measure: Mea
 
 
 def is_apart(found: Interval | None) -> bool:
-    """Whether a difference's interval leaves out zero."""
-    return found is not None and (found.low > 0 or found.high < 0)
+    """Whether a difference's interval leaves out zero. Two seeds with the same difference say nothing of how much it
+    varies: shares of a few trials often come out alike."""
+    if found is None or (found.n == FEWEST and found.low == found.high):
+        return False
+    return found.low > 0 or found.high < 0
 
 
 # ------------------------------------------------------------------------------------------------------------
