@@ -1,7 +1,8 @@
 """CPU of one submission in the lab's own process, with a small and with a large ledger.
 
-Everything that the lab does for a trial is in it (parent choice, lineage, prompt, ticket, edits, preflight, claims,
-queue, record, judge, archive), but for the model, the measurement and the views.
+A submission is what has to happen before a candidate can be measured: parent choice, ticket, lineage and prompt for
+the agent; edits, preflight, the gate against everything tried, claim and queue for its answer. The whole trial is told
+as well, with what comes afterwards (record, judge, archive, views), but without the model and the measurement.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,15 +34,34 @@ PARAMS = re.compile(r"^PARAMS = \[(.*)\]$", re.M)
 WARM_UP = 40
 
 
+class Watch:
+    """CPU seconds of some of what this process does."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, on this clock."""
+
+        def on_the_clock(*arguments: Any, **named: Any) -> Any:
+            begin = time.process_time()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.seconds += time.process_time() - begin
+
+        return on_the_clock
+
+
 class Instant:
     """Agents that read their prompt and answer at once."""
 
     name = "chat"
     ahead: int | None = 68
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, watch: Watch) -> None:
         self._rng = random.Random(0)
-        self._briefing = briefing_of(lab, lambda event: None)
+        self._prompt = watch.timed(briefing_of(lab, lambda event: None).trial)
 
     async def consult(self, ticket: Ticket) -> str:
         """Nothing."""
@@ -49,7 +69,7 @@ class Instant:
 
     async def propose(self, ticket: Ticket) -> Proposal:
         """One number of the parent changed."""
-        prompt = self._briefing.trial(ticket, can_edit=False)
+        prompt = self._prompt(ticket, can_edit=False)
         await asyncio.sleep(0)
         found = PARAMS.search(prompt)
         assert found is not None
@@ -111,22 +131,28 @@ class Nowhere:
         """Nothing waits."""
 
 
-def submissions(size: int, count: int) -> float:
-    """CPU milliseconds of a submission, the mean of `count`, with `size` programs in the ledger."""
+def submissions(size: int, count: int) -> tuple[float, float]:
+    """CPU milliseconds of a submission and of a whole trial, means of `count`, with `size` programs in the ledger."""
     with TemporaryDirectory(prefix="autolab-submission-") as folder:
         root = write_lab(Path(folder) / "lab", 0.14, 1)
-        lab = _lab(root)
+        lab, watch = _lab(root), Watch()
         fill(lab, size, lambda i: program(0.14).replace("0.0]", f"{i / size:.9f}]") + WRITE)
-        harness, population = Instant(lab), Population(lab.ledger, lab.campaign, lab.task, "auto", 0)
-        clock: list[float] = []
+        harness, population = Instant(lab, watch), Population(lab.ledger, lab.campaign, lab.task, "auto", 0)
+        for owner, name in ((population, "choose"), (lab, "reserve"), (lab, "ticket"), (lab, "submit")):
+            object.__setattr__(owner, name, watch.timed(getattr(owner, name)))
+        clock: list[tuple[float, float]] = []
 
         def heard(event: Any) -> None:
             if event.kind in ("judged", "promoted"):
-                clock.append(time.process_time())
+                clock.append((watch.seconds, time.process_time()))
 
         limits = Limits(trials=size + WARM_UP + count)
         asyncio.run(CampaignRun(lab, harness, Nowhere(), limits, heard, population=population).run())
-    return 1000 * (clock[-1] - clock[WARM_UP - 1]) / (len(clock) - WARM_UP)
+    before, after = clock[WARM_UP - 1], clock[-1]
+    submission, trial = (
+        1000 * (last - first) / (len(clock) - WARM_UP) for first, last in zip(before, after, strict=True)
+    )
+    return submission, trial
 
 
 def _lab(root: Path) -> Lab:
