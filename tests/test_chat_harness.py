@@ -479,6 +479,22 @@ def test_a_person_is_asked_only_when_no_model_is_left(toy: Path) -> None:
     )
 
 
+def test_who_waits_for_a_turn_asks_nobody_once_the_dollars_are_spent(toy: Path) -> None:
+    def model(request: Request) -> Step:
+        return say(ANSWER, usage=Usage(1, 4))  # four dollars
+
+    frugal = replace(A, limits=ModelLimits(usd=10.0, in_flight=1))
+    alone = at_work(toy, model, several(8), models={frugal: 1.0}, agents=8)
+    assert len(alone.server.requests) == 3
+    assert sum(isinstance(found, Proposal) for found in alone.found) == 3
+    left = [str(found) for found in alone.found if isinstance(found, Spent)]
+    assert len(left) == 5 and all("(x/a: 12.00 $)" in said for said in left)
+    assert sum(session.cost_usd for session in alone.recorded) == 12.0
+    with_another = at_work(toy, model, several(8), models={frugal: 0.9, B: 0.1}, agents=8)
+    assert all(isinstance(found, Proposal) for found in with_another.found)
+    assert sum(request.model == "a" for request in with_another.server.requests) == 3
+
+
 def test_so_many_requests_of_a_model_are_in_flight_and_no_more(toy: Path) -> None:
     narrow = replace(B, limits=ModelLimits(in_flight=2))
     office = at_work(toy, lambda r: say(ANSWER, delay=0.05), several(6), models={narrow: 1.0}, agents=6)

@@ -22,6 +22,7 @@ from autolab.harness.answer import AnswerRefused, parse_answer
 from autolab.harness.desk import AgentEvent, Briefing, Desk
 from autolab.harness.inference import InferenceModel, Message
 from autolab.harness.models import Model
+from autolab.harness.throttle import NoDollars
 from autolab.harness.upstream import ModelFailed, Patience
 from autolab.harness.usage import Clock, Usage
 from autolab.ledger.records import AgentSession, Proposal, Status, Trial
@@ -71,7 +72,7 @@ class ChatHarness:
         self.campaign, self.models, self.briefing, self.limits = campaign, models, briefing, limits
         self.ahead: int | None = agents + 2 * slots
         self._agents = agents
-        self._spent = dict(spent)
+        self._spent_before = dict(spent)
         self._at: dict[str, InferenceModel] = {}
         self._seats = asyncio.Semaphore(agents)
         self._last_said, self._said_again_at = "", 0.0
@@ -92,7 +93,12 @@ class ChatHarness:
                 patience = dataclasses.replace(patience, first_byte_seconds=patience.answer_seconds)
             try:
                 self._at[model.name] = InferenceModel(
-                    model, self._http, patience, stream=stream, said=self._said
+                    model,
+                    self._http,
+                    patience,
+                    stream=stream,
+                    spent=self._spent_before.get(model.name, 0.0),
+                    said=self._said,
                 )
             except LabError:
                 await self._http.close()
@@ -138,6 +144,12 @@ class ChatHarness:
                     nothing = NoProposal(Status.INFRA_ERROR, reason, _nothing_but(ticket, *used))
                     if not self._loses(at, failed):
                         raise nothing from None
+                except NoDollars:
+                    nothing = NoProposal(
+                        Status.INFRA_ERROR,
+                        "the model's dollars were spent meanwhile",
+                        _nothing_but(ticket, *used),
+                    )
                 self._left()
             raise nothing
 
@@ -175,7 +187,7 @@ class ChatHarness:
     def _left(self) -> dict[Model, float]:
         """The models that have dollars left and give answers, with their shares. Raises Spent if there is none, or
         LabError if that is not for the dollars of any."""
-        spent = {m.name: d for m in self.models if (d := self._spent.get(m.name, 0.0)) >= m.limits.usd}
+        spent = {name: at.throttle.spent for name, at in self._at.items() if at.throttle.dry}
         lost = {name: at.lost for name, at in self._at.items() if at.lost}
         left = {m: part for m, part in self.models.items() if m.name not in spent and m.name not in lost}
         if left:
@@ -223,6 +235,9 @@ class ChatHarness:
         except NoProposal as nothing:
             outcome, note = "no_answer", str(nothing)
             raise
+        except NoDollars:
+            outcome, note = "cancelled", "the model's dollars are spent"
+            raise
         except asyncio.CancelledError:
             minutes = f"{clock.seconds / 60:g} minutes"
             outcome, note = ("timeout", f"after {minutes}") if clock.over else ("cancelled", "")
@@ -265,7 +280,6 @@ class ChatHarness:
     def _record(
         self, ticket: Ticket, model: Model, usage: Usage, seconds: float, outcome: str, note: str
     ) -> None:
-        self._spent[model.name] = self._spent.get(model.name, 0.0) + usage.cost_usd
         self.desk.record(
             AgentSession(
                 campaign=self.campaign,

@@ -50,6 +50,7 @@ class InferenceModel:
         patience: Patience,
         *,
         stream: bool,
+        spent: float,
         said: Callable[[str], None],
     ) -> None:
         address = f"{model.base_url}/chat/completions"
@@ -62,7 +63,7 @@ class InferenceModel:
             )
         _own_transport()
         self.model, self.http, self.patience, self.said = model, http, patience, said
-        self.throttle = Throttle(model.limits)
+        self.throttle = Throttle(model.limits, spent)
         self.answered = False  # has it ever given an answer?
         self.silent = 0  # sessions in a row that it did not answer at all
         self.lost = ""  # why it is asked no more; an answer that was under way brings it back
@@ -72,7 +73,8 @@ class InferenceModel:
         )
 
     async def complete(self, messages: Sequence[Message], usage: Usage, clock: Clock) -> str:
-        """What the model answers, counted on `usage`; raises `upstream.ModelFailed`, or TimeoutError by `clock`."""
+        """What the model answers, counted on `usage`; raises `upstream.ModelFailed`, TimeoutError by `clock`, or
+        `throttle.NoDollars`."""
         usage.requests += 1
         call = _Call(self, usage, clock)
         known = _CALL.set(call)
@@ -120,7 +122,9 @@ class _Upstream(httpx2.AsyncBaseTransport):
         answer = await ask(
             at.http, at.model, body, named, at.patience, usage.alive, retried, at.throttle, call.clock
         )
+        before = usage.cost_usd
         usage.count(at.model, answer.usage, len(body), answer.size)
+        at.throttle.spent += usage.cost_usd - before
         # Some servers cut a character in two halves, one in each piece; a half alone could not be sent back.
         call.text = answer.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return httpx2.Response(200, headers={"Content-Type": "application/json"}, content=b"{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,10 +11,16 @@ from contextlib import asynccontextmanager
 from autolab.harness.models import ModelLimits
 
 
+class NoDollars(Exception):
+    """What a person allows for a model is spent."""
+
+
 class Throttle:
     """Turns to ask one model. A minute's requests are spread over the minute: no server likes them all at once."""
 
-    def __init__(self, limits: ModelLimits) -> None:
+    def __init__(self, limits: ModelLimits, spent: float = 0.0) -> None:
+        """`spent`: dollars, by earlier runs."""
+        self.spent, self._usd = spent, limits.usd
         self._apart = 60.0 / limits.requests_per_minute  # seconds between two requests; 0 without a limit
         self._places = asyncio.Semaphore(limits.in_flight) if limits.in_flight else None
         self._line = asyncio.Lock()
@@ -21,14 +28,18 @@ class Throttle:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a place and for the time of one request; hold the place while it lasts."""
-        if self._places is None:
+        """Wait for a place and for the time of one request; hold the place while it lasts. Raises NoDollars: what
+        there was may have been spent by those who were before in the line."""
+        async with self._places or contextlib.nullcontext():
             await self._until_due()
+            if self.dry:
+                raise NoDollars
             yield
-            return
-        async with self._places:
-            await self._until_due()
-            yield
+
+    @property
+    def dry(self) -> bool:
+        """Are the model's dollars spent?"""
+        return self.spent >= self._usd
 
     async def _until_due(self) -> None:
         async with self._line:
