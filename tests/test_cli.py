@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -286,6 +287,18 @@ def test_doctor_says_how_to_mend_a_missing_sandbox(toy: Path, monkeypatch: pytes
     )
     done = CliRunner().invoke(doctor.doctor, ["-C", str(toy)])
     assert "weak sandbox" in done.output and "every record says so" in done.output
+
+
+@pytest.mark.parametrize(("user", "said"), [(0, "weak user       root: trials can"), (1000, "ok   user ")])
+def test_doctor_warns_of_a_lab_that_root_runs(
+    toy: Path, user: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from autolab.cli.doctor import doctor
+
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert said in CliRunner().invoke(doctor, ["-C", str(toy)]).output
 
 
 def test_help_names_every_command() -> None:

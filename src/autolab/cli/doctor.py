@@ -64,13 +64,24 @@ def _tools() -> list[tuple[str, str, str]]:
         if mode != "none"
         else ("sandbox", "weak", f"{reason}; trials run with limits only, and every record says so")
     )
-    found = [sandbox]
+    found = [sandbox, _user()]
     for module, use in (("torch", "the default task"), ("matplotlib", "figures"), ("ray", "Ray clusters")):
         there = importlib.util.find_spec(module) is not None
         found.append(
             (module, "ok" if there else "weak", f"{'there' if there else 'missing'}: needed for {use}")
         )
     return [*found, _agents(), _hub()]
+
+
+def _user() -> tuple[str, str, str]:
+    """Who runs the lab. What root's sandboxes are shown of /dev belongs to them (docs/evaluator.md)."""
+    if os.geteuid() == 0:
+        return (
+            "user",
+            "weak",
+            "root: trials can change modes and times in /dev; run the lab as an ordinary user",
+        )
+    return "user", "ok", "an ordinary user"
 
 
 def _hub() -> tuple[str, str, str]:
