@@ -32,8 +32,6 @@ class Throttle:
         there was may have been spent by those who were before in the line."""
         async with self._places or contextlib.nullcontext():
             await self._until_due()
-            if self.dry:
-                raise NoDollars
             yield
 
     @property
@@ -44,8 +42,10 @@ class Throttle:
     async def _until_due(self) -> None:
         async with self._line:
             self._next = max(self._next, time.monotonic())
-            while (left := self._next - time.monotonic()) > 0:
+            while not self.dry and (left := self._next - time.monotonic()) > 0:
                 await asyncio.sleep(left)
+            if self.dry:  # the rest of the line hears of it at once
+                raise NoDollars
             self._next += self._apart
 
     def pause(self, seconds: float) -> None:
