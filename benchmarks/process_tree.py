@@ -13,9 +13,7 @@ from pathlib import Path
 
 import psutil
 
-SAMPLE_SECONDS = (
-    1.0  # a look at a hundred processes takes tens of milliseconds of the machine that is measured
-)
+SAMPLE_SECONDS = 1.0  # a look at a hundred processes takes tens of milliseconds of the machine
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,9 @@ _MADV_COLD, _MADV_PAGEOUT = 20, 21
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06  # BPF: ld [k], jeq, jge, and, ret
 _NR, _ARCH = 0, 4  # offsets in struct seccomp_data
 _FIRST, _SECOND, _THIRD = 16, 24, 32  # and in it, of the low words of the call's arguments
+_Line = tuple[
+    int, int, str | None, str | None
+]  # code, value, where to go if true, if false; None: the next line
 _ALLOW, _DENY = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ERRNO with EPERM
 
 
@@ -105,7 +108,7 @@ def seccomp_filter(
     denied = [*calls.values()]
     if not special_files:
         denied += _SPECIAL_FILES[machine].values()
-    pairs: list[tuple[int, int, str | None, str | None]] = []
+    pairs: list[_Line] = []
     if not sockets:
         denied.append(_SOCKET[machine])
         pairs = [
@@ -117,20 +120,21 @@ def seccomp_filter(
             (_EQUAL, _STREAM, "allow", None),
             (_EQUAL, _PACKETS, "allow", "deny"),
         ]
-    # each line: (code, value, where to go if true, if false); None: the next line
-    lines: list[tuple[int, int, str | None, str | None]] = [
+    begin: list[_Line] = [
         (_LOAD, _ARCH, None, None),
         (_EQUAL, arch, None, "deny"),  # 32-bit calls have other numbers
         (_LOAD, _NR, None, None),
         (_AT_LEAST, 0x40000000, "deny", None),  # so have those of x32
         *((_EQUAL, number, "deny", None) for number in sorted(denied)),
-        *pairs,
+    ]
+    others: list[_Line] = [
         (_EQUAL, madvise, None, "allow"),
         (_LOAD, _THIRD, None, None),
         (_EQUAL, _MADV_COLD, "deny", None),
         (_EQUAL, _MADV_PAGEOUT, "deny", None),
     ]
-    places = {"allow": len(lines), "deny": len(lines) + 1, "others": len(lines) - 4}
+    lines = [*begin, *pairs, *others]
+    places = {"allow": len(lines), "deny": len(lines) + 1, "others": len(begin) + len(pairs)}
     code = b""
     for at, (operation, value, yes, no) in enumerate(lines):
         jumps = [places[target] - at - 1 if target else 0 for target in (yes, no)]

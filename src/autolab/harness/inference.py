@@ -122,9 +122,7 @@ class _Upstream(httpx2.AsyncBaseTransport):
         answer = await ask(
             at.http, at.model, body, named, at.patience, usage.alive, retried, at.throttle, call.clock
         )
-        before = usage.cost_usd
-        usage.count(at.model, answer.usage, len(body), answer.size)
-        at.throttle.spent += usage.cost_usd - before
+        at.throttle.spent += usage.count(at.model, answer.usage, len(body), answer.size)
         # Some servers cut a character in two halves, one in each piece; a half alone could not be sent back.
         call.text = answer.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return httpx2.Response(200, headers={"Content-Type": "application/json"}, content=b"{}")

@@ -84,8 +84,8 @@ class Usage:
             return f"{self.requests} model calls"
         return f"{self.tokens} tokens" if self.tokens >= allowance.tokens else ""
 
-    def count(self, model: Model, reported: Mapping[str, Any], bytes_in: int, bytes_out: int) -> None:
-        """Add one call: what the server reports, within reason, else an estimate from the bytes."""
+    def count(self, model: Model, reported: Mapping[str, Any], bytes_in: int, bytes_out: int) -> float:
+        """Add one call: what the server reports, within reason, else an estimate from the bytes. Its dollars."""
         sent, got = (
             told if isinstance(told := reported.get(key), int) else size // BYTES_A_TOKEN
             for key, size in (("prompt_tokens", bytes_in), ("completion_tokens", bytes_out))
@@ -93,4 +93,6 @@ class Usage:
         sent, got = min(max(0, sent), MOST_TOKENS), min(max(0, got), MOST_TOKENS)
         self.tokens_in += sent
         self.tokens_out += got
-        self.cost_usd += model.cost(sent, got)
+        dollars = model.cost(sent, got)
+        self.cost_usd += dollars
+        return dollars

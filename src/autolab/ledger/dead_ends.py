@@ -6,13 +6,12 @@ by then it would be tried on something else.
 
 from __future__ import annotations
 
-from autolab.ledger.records import Status, Verdict
+from autolab.ledger.records import UNRELATED, Status, Verdict
 from autolab.ledger.store import Ledger
 
 EXPIRES_AFTER = 2  # changes of the master
 # Ended without a score for reasons that can lie in the program.
 FAILED = frozenset(Status) - {Status.OK, Status.DUPLICATE, Status.INFRA_ERROR, Status.PROPOSAL_FAILED}
-UNRELATED = frozenset({Status.TAMPERED})  # somebody touched the data meanwhile: nothing that the change did
 
 
 def is_dead_end(status: str | None, verdict: str | None) -> bool:

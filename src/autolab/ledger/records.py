@@ -35,8 +35,10 @@ class Status(enum.StrEnum):
     ABORTED = "aborted"  # stopped early: its learning curve was far outside the master's band
 
 
+# The machine lost it, or somebody touched the data meanwhile: nothing that the change need have done.
+UNRELATED = frozenset({Status.INFRA_ERROR, Status.TAMPERED})
 # What can be of the machine or of the moment, and need not happen to the same program again.
-PASSING = frozenset({Status.INFRA_ERROR, Status.TAMPERED, Status.TIMEOUT, Status.EVAL_TIMEOUT, Status.OOM})
+PASSING = UNRELATED | {Status.TIMEOUT, Status.EVAL_TIMEOUT, Status.OOM}
 # No result to reuse elsewhere: whether a run is stopped early depends on the master of its campaign.
 NOT_REUSED = PASSING | {Status.ABORTED}
 

@@ -24,6 +24,7 @@ from typing import Any
 from autolab.errors import LabError
 from autolab.ledger.naming import foreign_name
 from autolab.ledger.records import (
+    UNRELATED,
     Campaign,
     Measurement,
     Promotion,
@@ -434,8 +435,7 @@ class Ledger:
                     delta,
                     note,
                     time.time(),
-                    status
-                    in (Status.INFRA_ERROR, Status.TAMPERED),  # nothing that the program must have done
+                    status in UNRELATED,
                     number,
                 ),
             )
